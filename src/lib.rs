@@ -1,1 +1,49 @@
-//! placeholder
+//! `bootjackd` boots machines off the network jack: DHCP, TFTP, HTTP and gRPC in one service.
+//!
+//! # Floor plan
+//!
+//! Every protocol is four steps: **parse, look up, decide, encode**. Three of them are pure functions on values; only the
+//! look-up touches shared state, and it reads memory, never a disk or a network. A file imports only from lower floors, or from
+//! its own room; rooms on floors 0 and 1 name no tokio, no file system, no clock and no socket. `tests/house.rs` holds the code
+//! against this table.
+//!
+//! ```text
+//! floor 4  main  app  cli                                        start, wire, drain, exit
+//! floor 3  dhcp/server  tftp/server  http/{server,files}  grpc/{server,convert}
+//!                                                                the four shells: bytes in, bytes out
+//! floor 2  store/  observe/  net                                 shared machinery with effects
+//! floor 1  dhcp/{request,view,decide,pool,bootfile,reply,route}  pure: protocol and policy
+//!          tftp/resolve  http/document  render/
+//!          catalog  bindings  config/
+//! floor 0  model/                                                the nouns
+//! ```
+//!
+//! Rooms on floor 1 that know each other: `bindings` and `catalog` know nobody; `config` asks `catalog` whether reservations
+//! fit; `render` reads a profile's TOML with `config`'s reader; `dhcp` looks at `catalog` and `bindings` through its `view`;
+//! `http/document` looks at `catalog` and renders.
+//!
+//! `grpc/convert` stands on floor 3 and not, as first planned, on floor 1: it turns the store's errors into statuses.
+//!
+//! # The straight paths
+//!
+//! | path | rooms |
+//! |---|---|
+//! | DHCP packet → reply | dhcp/server → request → view → decide (→ pool) → bootfile → reply → route → store → dhcp/server |
+//! | TFTP request → bytes | tftp/server → resolve → bytes |
+//! | HTTP request → document | http/server → document → catalog → render |
+//! | gRPC call → durable change | grpc/server → convert → store (→ catalog) → backend |
+
+pub mod app;
+pub mod bindings;
+pub mod catalog;
+pub mod cli;
+pub mod config;
+pub mod dhcp;
+pub mod grpc;
+pub mod http;
+pub mod model;
+pub mod net;
+pub mod observe;
+pub mod render;
+pub mod store;
+pub mod tftp;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The service's program.
+
+fn main() -> std::process::ExitCode {
+    bootjackd::cli::main()
+}

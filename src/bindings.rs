@@ -1,0 +1,145 @@
+//! Leases and offers as an immutable value. In: changes that decisions ask for. Out: the next value, and answers about who
+//! holds what. Copies are cheap (persistent maps), so a reader keeps its own and never waits.
+
+use std::net::Ipv4Addr;
+
+use imbl::{HashMap, OrdMap};
+
+use crate::model::{BindingChange, ClientKey, Lease, LeaseState};
+
+/// Who holds which address, indexed both ways.
+#[derive(Clone, Debug, Default)]
+pub struct Bindings {
+    by_address: OrdMap<Ipv4Addr, Lease>,
+    /// Most clients hold one address; one per subnet they have been seen in.
+    by_client: HashMap<ClientKey, Vec<Ipv4Addr>>,
+}
+
+impl Bindings {
+    /// What is known of this address.
+    pub fn at(&self, address: Ipv4Addr) -> Option<&Lease> {
+        self.by_address.get(&address)
+    }
+
+    /// Every lease of this client, whatever its state.
+    pub fn of<'a>(&'a self, client: &ClientKey) -> impl Iterator<Item = &'a Lease> {
+        self.by_client
+            .get(client)
+            .into_iter()
+            .flatten()
+            .filter_map(|address| self.by_address.get(address))
+    }
+
+    /// All of them, by address.
+    pub fn iter(&self) -> impl Iterator<Item = &Lease> {
+        self.by_address.values()
+    }
+
+    /// How many addresses something is known of.
+    pub fn len(&self) -> usize {
+        self.by_address.len()
+    }
+
+    /// Whether nothing is known of any address.
+    pub fn is_empty(&self) -> bool {
+        self.by_address.is_empty()
+    }
+
+    /// Makes the change.
+    pub fn apply(&mut self, change: BindingChange) {
+        match change {
+            BindingChange::Put(lease) => {
+                self.forget(lease.address);
+                self.by_client
+                    .entry(lease.client.clone())
+                    .or_default()
+                    .push(lease.address);
+                self.by_address.insert(lease.address, lease);
+            }
+            BindingChange::Withdraw { address, client } => {
+                let is_their_offer = self
+                    .at(address)
+                    .is_some_and(|l| l.client == client && l.state == LeaseState::Offered);
+                if is_their_offer {
+                    self.forget(address);
+                }
+            }
+        }
+    }
+
+    /// Forgets all that is known of an address; answers what it was.
+    pub fn forget(&mut self, address: Ipv4Addr) -> Option<Lease> {
+        let known = self.by_address.remove(&address)?;
+        if let Some(addresses) = self.by_client.get_mut(&known.client) {
+            addresses.retain(|other| *other != address);
+            if addresses.is_empty() {
+                self.by_client.remove(&known.client);
+            }
+        }
+        Some(known)
+    }
+}
+
+impl FromIterator<Lease> for Bindings {
+    fn from_iter<I: IntoIterator<Item = Lease>>(leases: I) -> Self {
+        let mut bindings = Self::default();
+        for lease in leases {
+            bindings.apply(BindingChange::Put(lease));
+        }
+        bindings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lease(last: u8, client: u8, state: LeaseState) -> Lease {
+        Lease {
+            address: Ipv4Addr::new(198, 18, 0, last),
+            client: ClientKey::Mac(crate::model::MacAddr([2, 0, 0, 0, 0, client])),
+            state,
+            expires_secs: 100,
+            hostname: None,
+        }
+    }
+
+    #[test]
+    fn an_address_has_one_holder_and_both_indexes_agree() {
+        let mut bindings = Bindings::default();
+        let (first, second) = (
+            lease(10, 1, LeaseState::Bound),
+            lease(10, 2, LeaseState::Bound),
+        );
+        bindings.apply(BindingChange::Put(first.clone()));
+        bindings.apply(BindingChange::Put(second.clone()));
+        assert_eq!(bindings.at(second.address), Some(&second));
+        assert_eq!(bindings.of(&first.client).count(), 0);
+        assert_eq!(bindings.of(&second.client).count(), 1);
+        assert_eq!(bindings.forget(second.address), Some(second));
+        assert!(bindings.is_empty());
+    }
+
+    #[test]
+    fn withdrawing_takes_back_an_offer_to_that_client_and_nothing_else() {
+        let mut bindings = Bindings::default();
+        let (bound, offered) = (
+            lease(10, 1, LeaseState::Bound),
+            lease(11, 2, LeaseState::Offered),
+        );
+        bindings.apply(BindingChange::Put(bound.clone()));
+        bindings.apply(BindingChange::Put(offered.clone()));
+        for (address, client) in [
+            (bound.address, bound.client.clone()),
+            (offered.address, bound.client.clone()),
+        ] {
+            bindings.apply(BindingChange::Withdraw { address, client });
+        }
+        assert_eq!(bindings.len(), 2);
+        bindings.apply(BindingChange::Withdraw {
+            address: offered.address,
+            client: offered.client,
+        });
+        assert_eq!(bindings.len(), 1);
+    }
+}

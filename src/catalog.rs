@@ -1,0 +1,427 @@
+//! What the operator wants, as an immutable value: subnets, profiles and reservations, indexed by every identity.
+//!
+//! In: a change. Out: the next catalog, or a refusal that names the place, what stands in the way and what to do. Copies are
+//! cheap (persistent maps): one write costs O(log n), and a reader never waits.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use imbl::{HashMap, OrdMap};
+use thiserror::Error;
+
+use crate::model::{
+    MacAddr, Profile, Reservation, Source, Subnet, check_hostname, check_reservation_id,
+};
+
+/// Subnets, profiles and reservations.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    subnets: Arc<[Subnet]>,
+    profiles: Arc<BTreeMap<String, Profile>>,
+    by_id: OrdMap<String, Arc<Reservation>>,
+    by_mac: HashMap<MacAddr, Arc<Reservation>>,
+    by_address: HashMap<Ipv4Addr, Arc<Reservation>>,
+    /// In lower case: host names are compared without regard to case (RFC 1123 §2.1).
+    by_hostname: HashMap<String, Arc<Reservation>>,
+}
+
+/// A change of one reservation.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// A new one.
+    Create(Reservation),
+    /// Another value for the one with this id, if its revision still is `expected`.
+    Update {
+        reservation: Reservation,
+        expected: Option<u64>,
+    },
+    /// The end of the one with this id, if its revision still is `expected`.
+    Delete { id: String, expected: Option<u64> },
+}
+
+/// Why a change was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    #[error("reservation {title}: {field} {value} already belongs to {owner}; {next_step}")]
+    Taken {
+        title: String,
+        field: &'static str,
+        value: String,
+        /// The other reservation's title and its MAC or address.
+        owner: String,
+        next_step: String,
+    },
+    #[error("reservation {title}: {problem}")]
+    Invalid {
+        title: String,
+        field: &'static str,
+        problem: String,
+    },
+    #[error("reservation {0} does not exist; see: bootjack reservation list")]
+    NotFound(String),
+    #[error(
+        "reservation {title} has changed since it was read (etag {current} now, {expected} sent); read it again and repeat the change"
+    )]
+    Stale {
+        title: String,
+        current: u64,
+        expected: u64,
+    },
+    #[error(
+        "reservation {0} comes from the configuration file; change it there and restart bootjackd"
+    )]
+    FromConfigFile(String),
+}
+
+impl Catalog {
+    /// A catalog without reservations.
+    pub fn new(subnets: Vec<Subnet>, profiles: BTreeMap<String, Profile>) -> Self {
+        Self {
+            subnets: subnets.into(),
+            profiles: Arc::new(profiles),
+            ..Self::default()
+        }
+    }
+
+    pub fn subnets(&self) -> &[Subnet] {
+        &self.subnets
+    }
+
+    pub fn profiles(&self) -> &BTreeMap<String, Profile> {
+        &self.profiles
+    }
+
+    /// The subnet that holds this address.
+    pub fn subnet_of(&self, address: Ipv4Addr) -> Option<&Subnet> {
+        self.subnets.iter().find(|s| s.cidr.contains(&address))
+    }
+
+    pub fn by_id(&self, id: &str) -> Option<&Arc<Reservation>> {
+        self.by_id.get(id)
+    }
+
+    pub fn by_mac(&self, mac: MacAddr) -> Option<&Arc<Reservation>> {
+        self.by_mac.get(&mac)
+    }
+
+    pub fn by_address(&self, address: Ipv4Addr) -> Option<&Arc<Reservation>> {
+        self.by_address.get(&address)
+    }
+
+    /// The reservation that a person means by this word: an id, a host name or a MAC.
+    pub fn named(&self, word: &str) -> Option<&Arc<Reservation>> {
+        self.by_id
+            .get(word)
+            .or_else(|| self.by_hostname.get(&word.to_ascii_lowercase()))
+            .or_else(|| self.by_mac(word.parse().ok()?))
+    }
+
+    /// The reservations with an id after `after`, ordered by id.
+    pub fn reservations(&self, after: Option<&str>) -> impl Iterator<Item = &Arc<Reservation>> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let start = after.map_or(Unbounded, |id| Excluded(id.to_owned()));
+        self.by_id.range((start, Unbounded)).map(|(_, r)| r)
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// The catalog after the change, or why it cannot be.
+    pub fn with(&self, change: &Change) -> Result<Self, Refusal> {
+        match change {
+            Change::Create(reservation) => {
+                self.check(reservation)?;
+                Ok(self.with_inserted(reservation))
+            }
+            Change::Update {
+                reservation,
+                expected,
+            } => {
+                let without = self.without(&reservation.id, *expected)?;
+                without.check(reservation)?;
+                Ok(without.with_inserted(reservation))
+            }
+            Change::Delete { id, expected } => self.without(id, *expected),
+        }
+    }
+
+    fn with_inserted(&self, reservation: &Reservation) -> Self {
+        let mut next = self.clone();
+        let entry = Arc::new(reservation.clone());
+        next.by_mac.insert(entry.mac, entry.clone());
+        if let Some(address) = entry.address {
+            next.by_address.insert(address, entry.clone());
+        }
+        if let Some(hostname) = &entry.hostname {
+            next.by_hostname
+                .insert(hostname.to_ascii_lowercase(), entry.clone());
+        }
+        next.by_id.insert(entry.id.clone(), entry);
+        next
+    }
+
+    fn without(&self, id: &str, expected: Option<u64>) -> Result<Self, Refusal> {
+        let known = self
+            .by_id
+            .get(id)
+            .ok_or_else(|| Refusal::NotFound(id.to_owned()))?;
+        if known.source == Source::ConfigFile {
+            return Err(Refusal::FromConfigFile(known.title().to_owned()));
+        }
+        if let Some(expected) = expected.filter(|expected| *expected != known.revision) {
+            return Err(Refusal::Stale {
+                title: known.title().to_owned(),
+                current: known.revision,
+                expected,
+            });
+        }
+        let mut next = self.clone();
+        next.by_mac.remove(&known.mac);
+        if let Some(address) = known.address {
+            next.by_address.remove(&address);
+        }
+        if let Some(hostname) = &known.hostname {
+            next.by_hostname.remove(&hostname.to_ascii_lowercase());
+        }
+        next.by_id.remove(id);
+        Ok(next)
+    }
+
+    /// Whether the reservation is sound in itself, fits the subnets and profiles, and takes nothing from another one.
+    fn check(&self, reservation: &Reservation) -> Result<(), Refusal> {
+        let title = || reservation.title().to_owned();
+        let invalid = |field, problem| {
+            Err(Refusal::Invalid {
+                title: title(),
+                field,
+                problem,
+            })
+        };
+        if let Err(problem) = check_reservation_id(&reservation.id) {
+            return invalid("reservation_id", problem);
+        }
+        if !reservation.mac.is_unicast() {
+            return invalid(
+                "mac",
+                format!(
+                    "mac {} is a group address or empty; give the network card's own address",
+                    reservation.mac
+                ),
+            );
+        }
+        if let Some(Err(problem)) = reservation.hostname.as_deref().map(check_hostname) {
+            return invalid("hostname", format!("hostname {problem}"));
+        }
+        if let Some(problem) = reservation.address.and_then(|a| self.unusable(a)) {
+            return invalid("address", problem);
+        }
+        if let Some(profile) = &reservation.profile
+            && !self.profiles.contains_key(profile)
+        {
+            let known: Vec<&str> = self.profiles.keys().map(String::as_str).collect();
+            return invalid(
+                "profile",
+                format!(
+                    "profile {profile} does not exist; known are: {}",
+                    known.join(", ")
+                ),
+            );
+        }
+        self.check_untaken(reservation)
+    }
+
+    fn check_untaken(&self, reservation: &Reservation) -> Result<(), Refusal> {
+        let taken = |field, value: String, owner: &Reservation, what: &str| {
+            let known_by = match owner.address {
+                Some(address) if field != "address" => address.to_string(),
+                _ => owner.mac.to_string(),
+            };
+            Err(Refusal::Taken {
+                title: reservation.title().to_owned(),
+                field,
+                value,
+                owner: format!("{} ({known_by})", owner.title()),
+                next_step: match owner.source {
+                    Source::Api => format!("pick another {what} or delete {}", owner.title()),
+                    Source::ConfigFile => format!(
+                        "pick another {what} or take {} out of the configuration file",
+                        owner.title()
+                    ),
+                },
+            })
+        };
+        if let Some(address) = reservation.address
+            && let Some(owner) = self.by_address.get(&address)
+        {
+            return taken("address", address.to_string(), owner, "address");
+        }
+        if let Some(owner) = self.by_mac.get(&reservation.mac) {
+            return taken("mac", reservation.mac.to_string(), owner, "MAC");
+        }
+        if let Some(hostname) = &reservation.hostname
+            && let Some(owner) = self.by_hostname.get(&hostname.to_ascii_lowercase())
+        {
+            return taken("hostname", hostname.clone(), owner, "host name");
+        }
+        if let Some(owner) = self.by_id.get(&reservation.id) {
+            return taken("id", reservation.id.clone(), owner, "id");
+        }
+        Ok(())
+    }
+
+    /// Why no machine can have this address, if none can.
+    fn unusable(&self, address: Ipv4Addr) -> Option<String> {
+        let Some(subnet) = self.subnet_of(address) else {
+            let subnets: Vec<String> = self.subnets.iter().map(|s| s.cidr.to_string()).collect();
+            return Some(format!(
+                "address {address} is outside every subnet ({}); pick one inside, or add its subnet to the configuration file",
+                subnets.join(", ")
+            ));
+        };
+        (!subnet.can_be_given(address)).then(|| {
+            format!(
+                "address {address} is the network, broadcast or router address of subnet {}; pick another address",
+                subnet.cidr
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn catalog() -> Catalog {
+        let subnet = Subnet {
+            cidr: "198.18.0.0/24".parse().expect("a network"),
+            pools: vec![],
+            router: Some(Ipv4Addr::new(198, 18, 0, 1)),
+            dns: vec![],
+            domain: None,
+            lease_time: Duration::from_secs(3600),
+        };
+        let profiles = BTreeMap::from([("debian-12".to_owned(), Profile::default())]);
+        Catalog::new(vec![subnet], profiles)
+    }
+
+    fn node(n: u8) -> Reservation {
+        Reservation {
+            id: format!("node-{n}"),
+            mac: MacAddr([0x52, 0x54, 0, 0, 0, n]),
+            address: Some(Ipv4Addr::new(198, 18, 0, n)),
+            hostname: Some(format!("node-{n}")),
+            profile: None,
+            vars: Default::default(),
+            source: Source::Api,
+            revision: 1,
+            created_secs: 0,
+            updated_secs: 0,
+        }
+    }
+
+    fn with(catalog: &Catalog, reservation: Reservation) -> Result<Catalog, String> {
+        catalog
+            .with(&Change::Create(reservation))
+            .map_err(|refusal| refusal.to_string())
+    }
+
+    #[test]
+    fn a_reservation_is_found_by_every_identity() {
+        let catalog = with(&catalog(), node(2)).expect("fits");
+        for word in ["node-2", "NODE-2", "52:54:00:00:00:02", "52-54-00-00-00-02"] {
+            assert_eq!(
+                catalog.named(word).map(|r| r.id.as_str()),
+                Some("node-2"),
+                "{word}"
+            );
+        }
+        assert!(catalog.by_address(Ipv4Addr::new(198, 18, 0, 2)).is_some());
+    }
+
+    #[test]
+    fn what_belongs_to_another_is_refused_with_its_owner_and_a_way_out() {
+        let catalog = with(&catalog(), node(2)).expect("fits");
+        let mut third = node(3);
+        third.address = Some(Ipv4Addr::new(198, 18, 0, 2));
+        assert_eq!(
+            with(&catalog, third).err().as_deref(),
+            Some(
+                "reservation node-3: address 198.18.0.2 already belongs to node-2 (52:54:00:00:00:02); pick another address or delete node-2"
+            )
+        );
+        let mut third = node(3);
+        third.mac = node(2).mac;
+        assert_eq!(
+            with(&catalog, third).err().as_deref(),
+            Some(
+                "reservation node-3: mac 52:54:00:00:00:02 already belongs to node-2 (198.18.0.2); pick another MAC or delete node-2"
+            )
+        );
+        let mut third = node(3);
+        third.hostname = Some("Node-2".into());
+        assert_eq!(
+            with(&catalog, third).err().as_deref(),
+            Some(
+                "reservation Node-2: hostname Node-2 already belongs to node-2 (198.18.0.2); pick another host name or delete node-2"
+            )
+        );
+    }
+
+    #[test]
+    fn an_address_that_no_machine_can_have_is_refused() {
+        for last in [0, 1, 255] {
+            let mut reservation = node(2);
+            reservation.address = Some(Ipv4Addr::new(198, 18, 0, last));
+            assert!(with(&catalog(), reservation).is_err(), "{last}");
+        }
+        let mut outside = node(2);
+        outside.address = Some(Ipv4Addr::new(198, 18, 1, 2));
+        assert_eq!(
+            with(&catalog(), outside).err().as_deref(),
+            Some(
+                "reservation node-2: address 198.18.1.2 is outside every subnet (198.18.0.0/24); pick one inside, or add its subnet to the configuration file"
+            )
+        );
+    }
+
+    #[test]
+    fn an_update_may_keep_what_it_has_and_frees_what_it_leaves() {
+        let catalog = with(&catalog(), node(2)).expect("fits");
+        let mut moved = node(2);
+        moved.address = Some(Ipv4Addr::new(198, 18, 0, 20));
+        let update = Change::Update {
+            reservation: moved,
+            expected: Some(1),
+        };
+        let next = catalog.with(&update).expect("nothing in the way");
+        assert!(next.by_address(Ipv4Addr::new(198, 18, 0, 2)).is_none());
+        assert!(next.by_address(Ipv4Addr::new(198, 18, 0, 20)).is_some());
+        let stale = Change::Update {
+            reservation: node(2),
+            expected: Some(7),
+        };
+        assert!(matches!(catalog.with(&stale), Err(Refusal::Stale { .. })));
+    }
+
+    #[test]
+    fn what_the_file_says_is_changed_in_the_file() {
+        let mut from_file = node(2);
+        from_file.source = Source::ConfigFile;
+        let catalog = with(&catalog(), from_file).expect("fits");
+        let delete = Change::Delete {
+            id: "node-2".into(),
+            expected: None,
+        };
+        assert!(matches!(
+            catalog.with(&delete),
+            Err(Refusal::FromConfigFile(_))
+        ));
+    }
+}

@@ -1,0 +1,523 @@
+//! The configuration file. In: its text. Out: a `Config` that makes sense as a whole, or every problem at once with line
+//! numbers. Touches no file but the text it is given: whether directories exist is the app's to see.
+
+pub mod reader;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+
+use self::reader::{At, Problem, Reader, Section};
+use crate::catalog::{Catalog, Change, Refusal};
+use crate::model::{MacAddr, Pool, Profile, Reservation, Source, Subnet, check_hostname};
+
+/// Where leases and reservations are kept unless the file says otherwise.
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/bootjack";
+/// Where the API listens unless the file says otherwise: nobody but this machine's root can reach it.
+pub const DEFAULT_GRPC_LISTEN: &str = "unix:/run/bootjack/api.sock";
+/// Where Debian's and Ubuntu's `ipxe` package puts the network boot programs.
+pub const DEFAULT_PROGRAMS: &str = "/usr/lib/ipxe";
+/// RFC 2131 leaves it open; an hour lets an address return soon, and renewals stay rare.
+pub const DEFAULT_LEASE_TIME: Duration = Duration::from_secs(3600);
+/// Shorter leases than this would have clients renew at every breath.
+pub const SHORTEST_LEASE_TIME: Duration = Duration::from_secs(60);
+
+/// What `bootjackd.toml` says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub data_dir: PathBuf,
+    pub dhcp: Dhcp,
+    pub subnets: Vec<Subnet>,
+    pub tftp: Tftp,
+    pub http: Http,
+    pub grpc: Grpc,
+    pub boot: Boot,
+    pub admin: Admin,
+    /// Those of the file, each with its line.
+    pub reservations: Vec<At<Reservation>>,
+    /// The line of every path and address in it, for problems that only the machine it runs on can show.
+    pub lines: BTreeMap<&'static str, usize>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dhcp {
+    /// None: every interface with an address in a subnet.
+    pub interfaces: Option<Vec<String>>,
+    /// Whether clients that nothing is known of are refused rather than left to another server.
+    pub authoritative: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tftp {
+    /// None: port 69 of every address that DHCP serves from.
+    pub listen: Option<SocketAddr>,
+    pub root: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Http {
+    /// None: port 80 of every address that DHCP serves from.
+    pub listen: Option<SocketAddr>,
+    pub files: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grpc {
+    pub listen: GrpcListen,
+    pub is_default: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum GrpcListen {
+    Unix(PathBuf),
+    Tcp(SocketAddr),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Boot {
+    pub programs: PathBuf,
+    pub profiles: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// Metrics and health; none unless asked for.
+    pub listen: Option<SocketAddr>,
+}
+
+/// Reads the file's text. With `profiles` (by name), reservations are held against them too.
+pub fn read(
+    text: &str,
+    profiles: Option<&BTreeMap<String, Profile>>,
+) -> Result<Config, Vec<Problem>> {
+    let mut reader = Reader::new(text);
+    let config = read_root(&mut reader.root, profiles);
+    let problems = reader.problems();
+    if problems.is_empty() {
+        Ok(config)
+    } else {
+        Err(problems)
+    }
+}
+
+/// Where the file says the profiles are, even if the rest of it has problems.
+pub fn profiles_dir(text: &str) -> Option<At<PathBuf>> {
+    let mut reader = Reader::new(text);
+    let at = reader.root.section("boot").text("profiles")?;
+    Some(At {
+        line: at.line,
+        value: at.value.into(),
+    })
+}
+
+fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -> Config {
+    let mut lines = BTreeMap::new();
+    let mut path = |section: &mut Section, key: &'static str, place: &'static str| {
+        let at = section.text(key)?;
+        if at.value.is_empty() {
+            section.report(at.line, key, "wanted a path, got an empty string");
+        }
+        lines.insert(place, at.line);
+        Some(PathBuf::from(at.value))
+    };
+
+    let data_dir = path(root, "data_dir", "data_dir").unwrap_or_else(|| DEFAULT_DATA_DIR.into());
+    let mut tftp = root.section("tftp");
+    let mut http = root.section("http");
+    let mut boot = root.section("boot");
+    let tftp_root = path(&mut tftp, "root", "tftp.root");
+    let files = path(&mut http, "files", "http.files");
+    let programs = path(&mut boot, "programs", "boot.programs");
+    let profiles_dir = path(&mut boot, "profiles", "boot.profiles");
+    let mut listen = |section: &mut Section, place: &'static str, example| {
+        let at = section.parsed::<SocketAddr>("listen", example)?;
+        lines.insert(place, at.line);
+        Some(at.value)
+    };
+    let tftp_listen = listen(&mut tftp, "tftp.listen", "198.18.0.1:69");
+    let http_listen = listen(&mut http, "http.listen", "198.18.0.1:80");
+    let mut admin = root.section("admin");
+    let admin_listen = listen(&mut admin, "admin.listen", "127.0.0.1:9469");
+    for section in [&tftp, &http, &boot, &admin] {
+        section.finish();
+    }
+
+    let dhcp = read_dhcp(&mut root.section("dhcp"), &mut lines);
+    let grpc = read_grpc(&mut root.section("grpc"), &mut lines);
+    let subnets = read_subnets(root);
+    let reservations = read_reservations(root, &subnets, profiles);
+    Config {
+        data_dir,
+        dhcp,
+        subnets: subnets.into_iter().map(|at| at.value).collect(),
+        tftp: Tftp {
+            listen: tftp_listen,
+            root: tftp_root,
+        },
+        http: Http {
+            listen: http_listen,
+            files,
+        },
+        grpc,
+        boot: Boot {
+            programs: programs.unwrap_or_else(|| DEFAULT_PROGRAMS.into()),
+            profiles: profiles_dir,
+        },
+        admin: Admin {
+            listen: admin_listen,
+        },
+        reservations,
+        lines,
+    }
+}
+
+fn read_dhcp(section: &mut Section, lines: &mut BTreeMap<&'static str, usize>) -> Dhcp {
+    let interfaces = section.texts("interfaces").map(|at| {
+        lines.insert("dhcp.interfaces", at.line);
+        if at.value.is_empty() {
+            section.report(
+                at.line,
+                "interfaces",
+                "wanted at least one interface name; leave the key out to serve every interface with an address in a subnet",
+            );
+        }
+        let mut names: Vec<String> = Vec::new();
+        for (index, name) in at.value.into_iter().enumerate() {
+            let key = format!("interfaces[{index}]");
+            // IFNAMSIZ is 16 with the closing NUL.
+            if !(1..=15).contains(&name.value.len()) || name.value.contains(['/', '\0', ' ']) {
+                let text = format!("`{}` is not an interface name", name.value.escape_default());
+                section.report(name.line, &key, text);
+            } else if names.contains(&name.value) {
+                section.report(name.line, &key, format!("{} is named twice", name.value));
+            }
+            names.push(name.value);
+        }
+        names
+    });
+    let authoritative = section.boolean("authoritative").is_some_and(|at| at.value);
+    section.finish();
+    Dhcp {
+        interfaces,
+        authoritative,
+    }
+}
+
+fn read_grpc(section: &mut Section, lines: &mut BTreeMap<&'static str, usize>) -> Grpc {
+    let example = "unix:/run/bootjack/api.sock or 127.0.0.1:50051";
+    let at = section.parsed::<GrpcListen>("listen", example);
+    let is_default = at.is_none();
+    section.finish();
+    if let Some(At { line, value }) = &at {
+        lines.insert("grpc.listen", *line);
+        if let GrpcListen::Tcp(address) = value
+            && !address.ip().is_loopback()
+        {
+            section.report(
+                *line,
+                "listen",
+                format!(
+                    "{address} would open the reservation API to everyone on that network without any authentication; use a loopback address or unix:PATH"
+                ),
+            );
+        }
+    }
+    let listen = at.map(|at| at.value);
+    Grpc {
+        listen: listen.unwrap_or_else(|| GrpcListen::Unix("/run/bootjack/api.sock".into())),
+        is_default,
+    }
+}
+
+fn read_subnets(root: &mut Section) -> Vec<At<Subnet>> {
+    let mut subnets: Vec<At<Subnet>> = Vec::new();
+    let is_missing = !root.has("subnet");
+    let sections = root.sections("subnet");
+    if is_missing {
+        root.report(0, "subnet", "none is given; add [[subnet]] with its cidr");
+    }
+    for mut section in sections {
+        let line = section.line();
+        let Some(subnet) = read_subnet(&mut section) else {
+            continue;
+        };
+        let overlapped = subnets.iter().find(|other| {
+            let (a, b) = (other.value.cidr, subnet.cidr);
+            a.contains(&b.network()) || b.contains(&a.network())
+        });
+        if let Some(other) = overlapped {
+            section.report(
+                line,
+                "cidr",
+                format!(
+                    "{} overlaps subnet {} of line {}",
+                    subnet.cidr, other.value.cidr, other.line
+                ),
+            );
+        }
+        subnets.push(At {
+            line,
+            value: subnet,
+        });
+    }
+    subnets
+}
+
+/// One `[[subnet]]`; nothing if it has no usable cidr, and everything else of it is looked at all the same.
+fn read_subnet(section: &mut Section) -> Option<Subnet> {
+    let has_cidr = section.has("cidr");
+    let cidr = section.parsed::<Ipv4Net>("cidr", "198.18.0.0/24");
+    let pools = section.all_parsed::<PoolText>("pools", "198.18.0.100-198.18.0.199");
+    let router = section.parsed::<Ipv4Addr>("router", "198.18.0.1");
+    let dns = section.all_parsed::<Ipv4Addr>("dns", "198.18.0.1");
+    let domain = section.text("domain").map(|at| {
+        if let Err(error) = check_hostname(&at.value) {
+            section.report(at.line, "domain", error);
+        }
+        at.value
+    });
+    let lease_time = read_lease_time(section);
+    section.finish();
+    let cidr = cidr.or_else(|| {
+        if !has_cidr {
+            section.report(
+                section.line(),
+                "cidr",
+                "is missing; write it like cidr = \"198.18.0.0/24\"",
+            );
+        }
+        None
+    })?;
+    check_cidr(section, &cidr);
+    if let Some(router) = router.as_ref().filter(|at| !cidr.value.contains(&at.value)) {
+        let text = format!("{} is outside subnet {}", router.value, cidr.value);
+        section.report(router.line, "router", text);
+    }
+    Some(Subnet {
+        pools: check_pools(section, cidr.value, pools),
+        cidr: cidr.value,
+        router: router.map(|at| at.value),
+        dns: dns.into_iter().map(|at| at.value).collect(),
+        domain,
+        lease_time,
+    })
+}
+
+fn check_cidr(section: &Section, cidr: &At<Ipv4Net>) {
+    let net = cidr.value;
+    if net.addr() != net.network() {
+        let text = format!("{net} has host bits set; write {}", net.trunc());
+        section.report(cidr.line, "cidr", text);
+    } else if net.prefix_len() < 8 {
+        let text = format!("{net} is larger than any real network; use a prefix from /8 to /32");
+        section.report(cidr.line, "cidr", text);
+    }
+}
+
+fn check_pools(section: &Section, cidr: Ipv4Net, pools: Vec<At<PoolText>>) -> Vec<Pool> {
+    let mut good: Vec<Pool> = Vec::new();
+    for (index, at) in pools.into_iter().enumerate() {
+        let (key, PoolText(pool)) = (format!("pools[{index}]"), at.value);
+        if !cidr.contains(&pool.first) || !cidr.contains(&pool.last) {
+            let text = format!("{pool} is outside subnet {cidr}");
+            section.report(at.line, &key, text);
+        } else if let Some(other) = good
+            .iter()
+            .find(|other| other.first <= pool.last && pool.first <= other.last)
+        {
+            section.report(at.line, &key, format!("{pool} overlaps pool {other}"));
+        } else {
+            good.push(pool);
+        }
+    }
+    good.sort_by_key(|pool| pool.first);
+    good
+}
+
+fn read_lease_time(section: &mut Section) -> Duration {
+    let Some(at) = section.text("lease_time") else {
+        return DEFAULT_LEASE_TIME;
+    };
+    let longest = Duration::from_secs(u64::from(u32::MAX) - 1);
+    match humantime::parse_duration(&at.value) {
+        Ok(time) if (SHORTEST_LEASE_TIME..=longest).contains(&time) => time,
+        Ok(_) => {
+            let text = format!("{} is not between 1m and 136 years", at.value);
+            section.report(at.line, "lease_time", text);
+            DEFAULT_LEASE_TIME
+        }
+        Err(error) => {
+            let text = format!(
+                "`{}` does not parse: {error}; write it like 1h or 90m",
+                at.value
+            );
+            section.report(at.line, "lease_time", text);
+            DEFAULT_LEASE_TIME
+        }
+    }
+}
+
+fn read_reservations(
+    root: &mut Section,
+    subnets: &[At<Subnet>],
+    profiles: Option<&BTreeMap<String, Profile>>,
+) -> Vec<At<Reservation>> {
+    let subnets = subnets.iter().map(|at| at.value.clone()).collect();
+    let mut catalog = Catalog::new(subnets, profiles.cloned().unwrap_or_default());
+    let mut reservations = Vec::new();
+    for mut section in root.sections("reservation") {
+        let line = section.line();
+        let Some((reservation, lines)) = read_reservation(&mut section) else {
+            continue;
+        };
+        let mut checked = reservation.clone();
+        if profiles.is_none() {
+            checked.profile = None;
+        }
+        match catalog.with(&Change::Create(checked)) {
+            Ok(next) => catalog = next,
+            Err(refusal) => {
+                let (key, text) = problem_of(&refusal);
+                section.report(lines.get(key).copied().unwrap_or(line), key, text);
+            }
+        }
+        reservations.push(At {
+            line,
+            value: reservation,
+        });
+    }
+    reservations
+}
+
+/// The refusal as a problem of one key: the place already says which reservation it is.
+fn problem_of(refusal: &Refusal) -> (&'static str, String) {
+    match refusal {
+        Refusal::Invalid { field, problem, .. } => {
+            let text = problem
+                .strip_prefix(field)
+                .map_or(problem.as_str(), str::trim_start);
+            (field, text.to_owned())
+        }
+        Refusal::Taken {
+            field,
+            value,
+            owner,
+            ..
+        } => (field, format!("{value} already belongs to {owner}")),
+        other => ("mac", other.to_string()),
+    }
+}
+
+type Lines = BTreeMap<&'static str, usize>;
+
+fn read_reservation(section: &mut Section) -> Option<(Reservation, Lines)> {
+    let mut lines = Lines::new();
+    let has_mac = section.has("mac");
+    let mac = section.parsed::<MacAddr>("mac", "52:54:00:00:00:01");
+    let address = section.parsed::<Ipv4Addr>("address", "198.18.0.10");
+    let hostname = section.text("hostname");
+    let profile = section.text("profile");
+    let id = section.text("id");
+    let vars = section.vars("vars");
+    section.finish();
+    let mac = mac.or_else(|| {
+        if !has_mac {
+            let text = "is missing; write it like mac = \"52:54:00:00:00:01\"";
+            section.report(section.line(), "mac", text);
+        }
+        None
+    })?;
+    lines.insert("mac", mac.line);
+    let mut take = |key, at: Option<At<String>>| {
+        at.map(|At { line, value }| {
+            lines.insert(key, line);
+            value
+        })
+    };
+    let id = take("reservation_id", id);
+    let hostname = take("hostname", hostname);
+    let profile = take("profile", profile);
+    if let Some(at) = &address {
+        lines.insert("address", at.line);
+    }
+    let reservation = Reservation {
+        id: id.unwrap_or_else(|| default_id(hostname.as_deref(), mac.value)),
+        mac: mac.value,
+        address: address.map(|at| at.value),
+        hostname,
+        profile,
+        vars,
+        source: Source::ConfigFile,
+        revision: 0,
+        created_secs: 0,
+        updated_secs: 0,
+    };
+    Some((reservation, lines))
+}
+
+/// The id of a reservation that was not given one: its host name, or else its MAC with hyphens.
+pub fn default_id(hostname: Option<&str>, mac: MacAddr) -> String {
+    hostname.map_or_else(|| mac.hyphenated(), str::to_ascii_lowercase)
+}
+
+/// `198.18.0.100-198.18.0.199`, or one address alone.
+struct PoolText(Pool);
+
+impl FromStr for PoolText {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let address = |part: &str| {
+            part.trim()
+                .parse::<Ipv4Addr>()
+                .map_err(|_| format!("`{}` is not an IPv4 address", part.trim()))
+        };
+        let (first, last) = (address(first)?, address(last)?);
+        if last < first {
+            return Err(format!("{last} comes before {first}"));
+        }
+        Ok(Self(Pool { first, last }))
+    }
+}
+
+impl FromStr for GrpcListen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("unix:") {
+            Some(path) => {
+                let path = path.strip_prefix("//").unwrap_or(path);
+                if !path.starts_with('/') {
+                    return Err("the socket's path is not absolute".to_owned());
+                }
+                // sun_path holds 108 octets with the closing NUL (unix(7)).
+                if path.len() > 107 {
+                    return Err(format!(
+                        "the socket's path has {} octets; the kernel takes 107",
+                        path.len()
+                    ));
+                }
+                Ok(Self::Unix(path.into()))
+            }
+            None => text
+                .parse()
+                .map(Self::Tcp)
+                .map_err(|_| "neither unix:PATH nor ADDRESS:PORT".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for GrpcListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp(address) => address.fmt(f),
+        }
+    }
+}

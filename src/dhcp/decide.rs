@@ -1,0 +1,280 @@
+//! The answer to a DHCP packet (RFC 2131 §4.3). In: a request, what is known, and the time. Out: what to answer, or the reason
+//! for silence, and the change of the bindings that must be committed before anything is sent.
+
+use std::net::Ipv4Addr;
+
+use super::pool;
+use super::request::{Kind, Request, RequestState};
+use super::view::View;
+use crate::model::{BindingChange, ClientKey, Lease, LeaseState, NakReason, Silence};
+
+/// How long an offered address is held: a PXE ROM repeats its DISCOVER after 4, 8, 16 and 32 seconds (PXE 2.1 §2.2.2).
+pub const OFFER_HOLD_SECS: u64 = 64;
+/// How long a declined address is given to nobody. Long enough for a squatter's lease to be noticed, short enough for a pool
+/// to recover by itself.
+pub const DECLINE_SECS: u64 = 600;
+/// A client may ask for a short lease (option 51), but not for one shorter than this.
+const SHORTEST_LEASE_SECS: u32 = 60;
+
+/// What to answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Offer {
+        address: Ipv4Addr,
+        lease_secs: u32,
+    },
+    Ack {
+        address: Ipv4Addr,
+        lease_secs: u32,
+    },
+    /// To an INFORM: options, and neither address nor lease times (RFC 2131 §4.3.5).
+    AckInform,
+    Nak(NakReason),
+    Silent(Silence),
+}
+
+/// An answer and what must be true before it is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    pub answer: Answer,
+    pub change: Option<BindingChange>,
+}
+
+/// Decides one packet.
+pub fn decide(request: &Request, view: &View) -> Decision {
+    let Some(client) = request.client() else {
+        return silent(Silence::NoIdentity);
+    };
+    match request.kind {
+        Kind::Discover => discover(request, client, view),
+        Kind::Request => request_address(request, client, view),
+        Kind::Decline => decline(request, &client, view),
+        Kind::Release => release(request, &client, view),
+        Kind::Inform if view.subnet.cidr.contains(&request.ciaddr) => Decision {
+            answer: Answer::AckInform,
+            change: None,
+        },
+        Kind::Inform => silent(Silence::NoSubnet),
+    }
+}
+
+/// RFC 2131 §4.3.1: the reserved address; or else the one the client has, had or asks for; or else a free one.
+fn discover(request: &Request, client: ClientKey, view: &View) -> Decision {
+    let address = match view.reserved_address() {
+        Some(reserved) if is_declined(reserved, view) => {
+            return silent(Silence::ReservedAddressDeclined);
+        }
+        Some(reserved) => reserved,
+        None => match dynamic_address(request, &client, view) {
+            Some(address) => address,
+            None if view.subnet.pools.is_empty() => return silent(Silence::NoPool),
+            None => return silent(Silence::PoolExhausted),
+        },
+    };
+    let is_bound = view.bindings.at(address).is_some_and(|lease| {
+        lease.client == client
+            && lease.state == LeaseState::Bound
+            && lease.is_current(view.now_secs)
+    });
+    // A lease that runs already holds the address better than an offer would.
+    let hold = (!is_bound).then(|| {
+        BindingChange::Put(Lease {
+            address,
+            client,
+            state: LeaseState::Offered,
+            expires_secs: view.now_secs + OFFER_HOLD_SECS,
+            hostname: request.hostname(),
+        })
+    });
+    Decision {
+        answer: Answer::Offer {
+            address,
+            lease_secs: lease_secs(request, view),
+        },
+        change: hold,
+    }
+}
+
+fn dynamic_address(request: &Request, client: &ClientKey, view: &View) -> Option<Ipv4Addr> {
+    let known = view
+        .bindings
+        .of(client)
+        .filter(|lease| lease.state != LeaseState::Declined)
+        .filter(|lease| view.is_free_for(client, lease.address))
+        .max_by_key(|lease| (lease.state == LeaseState::Bound, lease.expires_secs))
+        .map(|lease| lease.address);
+    known
+        .or_else(|| request.requested.filter(|a| view.is_free_for(client, *a)))
+        .or_else(|| pool::find_free(client, view))
+}
+
+/// RFC 2131 §4.3.2.
+fn request_address(request: &Request, client: ClientKey, view: &View) -> Decision {
+    let (address, knows_us) = match request.state() {
+        RequestState::Unclear => return silent(Silence::NoAddressRequested),
+        RequestState::Selecting { .. } if request.server_id != Some(view.server_id) => {
+            return Decision {
+                change: offered_to(&client, view).map(|address| BindingChange::Withdraw {
+                    address,
+                    client: client.clone(),
+                }),
+                answer: Answer::Silent(Silence::OtherServerChosen),
+            };
+        }
+        RequestState::Selecting { requested } => (requested, true),
+        RequestState::InitReboot { requested } => (requested, false),
+        RequestState::Extending { ciaddr } => (ciaddr, false),
+    };
+    match verdict(address, &client, view) {
+        Verdict::Theirs => ack(request, client, address, view),
+        // After a restart an offer is forgotten, and the address may still be free.
+        Verdict::Free if knows_us || view.authoritative => ack(request, client, address, view),
+        Verdict::Free => silent(Silence::UnknownLease),
+        Verdict::No(reason) => Decision {
+            answer: Answer::Nak(reason),
+            change: None,
+        },
+    }
+}
+
+/// What is to be said of a client's wish to have an address.
+enum Verdict {
+    /// It is reserved for it, or a lease of it says so.
+    Theirs,
+    /// Nothing speaks against it, and nothing is known either.
+    Free,
+    No(NakReason),
+}
+
+fn verdict(address: Ipv4Addr, client: &ClientKey, view: &View) -> Verdict {
+    if !view.subnet.cidr.contains(&address) {
+        return Verdict::No(NakReason::WrongNetwork);
+    }
+    if let Some(reserved) = view.reserved_address() {
+        return match reserved == address {
+            true if is_declined(address, view) => Verdict::No(NakReason::Taken),
+            true => Verdict::Theirs,
+            false => Verdict::No(NakReason::ReservedElsewhere),
+        };
+    }
+    if view.catalog.by_address(address).is_some() {
+        return Verdict::No(NakReason::ReservedForAnother);
+    }
+    if !view.subnet.pools_hold(address) {
+        return Verdict::No(NakReason::NotInPool);
+    }
+    if !view.is_free_for(client, address) {
+        return Verdict::No(NakReason::Taken);
+    }
+    match view.bindings.at(address) {
+        Some(lease) if lease.client == *client => Verdict::Theirs,
+        // It returns with an address that is not the one it holds here.
+        _ if holds_another(client, address, view) => Verdict::No(NakReason::Taken),
+        _ => Verdict::Free,
+    }
+}
+
+fn holds_another(client: &ClientKey, address: Ipv4Addr, view: &View) -> bool {
+    view.bindings.of(client).any(|lease| {
+        lease.address != address
+            && view.subnet.cidr.contains(&lease.address)
+            && matches!(lease.state, LeaseState::Bound | LeaseState::Offered)
+            && lease.is_current(view.now_secs)
+    })
+}
+
+fn offered_to(client: &ClientKey, view: &View) -> Option<Ipv4Addr> {
+    view.bindings
+        .of(client)
+        .find(|lease| lease.state == LeaseState::Offered)
+        .map(|lease| lease.address)
+}
+
+fn ack(request: &Request, client: ClientKey, address: Ipv4Addr, view: &View) -> Decision {
+    let lease_secs = lease_secs(request, view);
+    Decision {
+        answer: Answer::Ack {
+            address,
+            lease_secs,
+        },
+        change: Some(BindingChange::Put(Lease {
+            address,
+            client,
+            state: LeaseState::Bound,
+            expires_secs: view.now_secs + u64::from(lease_secs),
+            hostname: request.hostname(),
+        })),
+    }
+}
+
+/// RFC 2131 §4.3.3. Only who was given an address can say that it is taken: a stranger must not be able to empty a pool.
+fn decline(request: &Request, client: &ClientKey, view: &View) -> Decision {
+    let Some(address) = request.requested else {
+        return silent(Silence::NoAddressRequested);
+    };
+    if request.server_id.is_some_and(|id| id != view.server_id) {
+        return silent(Silence::OtherServerChosen);
+    }
+    let is_theirs = view
+        .bindings
+        .at(address)
+        .is_some_and(|lease| lease.client == *client && lease.state != LeaseState::Declined);
+    if !is_theirs {
+        return silent(Silence::NotTheHolder);
+    }
+    Decision {
+        answer: Answer::Silent(Silence::Declined),
+        change: Some(BindingChange::Put(Lease {
+            address,
+            client: client.clone(),
+            state: LeaseState::Declined,
+            expires_secs: view.now_secs + DECLINE_SECS,
+            hostname: None,
+        })),
+    }
+}
+
+/// RFC 2131 §4.3.4: the address is free at once, and its last holder is remembered.
+fn release(request: &Request, client: &ClientKey, view: &View) -> Decision {
+    if request.server_id.is_some_and(|id| id != view.server_id) {
+        return silent(Silence::OtherServerChosen);
+    }
+    let held = view.bindings.at(request.ciaddr).filter(|lease| {
+        lease.client == *client && matches!(lease.state, LeaseState::Bound | LeaseState::Offered)
+    });
+    let Some(held) = held else {
+        return silent(Silence::NotTheHolder);
+    };
+    Decision {
+        answer: Answer::Silent(Silence::Released),
+        change: Some(BindingChange::Put(Lease {
+            state: LeaseState::Released,
+            expires_secs: view.now_secs,
+            ..held.clone()
+        })),
+    }
+}
+
+fn is_declined(address: Ipv4Addr, view: &View) -> bool {
+    view.bindings
+        .at(address)
+        .is_some_and(|lease| lease.state == LeaseState::Declined && lease.is_current(view.now_secs))
+}
+
+/// The subnet's lease time, or the shorter one the client asks for (RFC 2131 §4.3.1).
+fn lease_secs(request: &Request, view: &View) -> u32 {
+    let longest = u32::try_from(view.subnet.lease_time.as_secs()).unwrap_or(u32::MAX - 1);
+    request.lease_secs.map_or(longest, |asked| {
+        asked.clamp(SHORTEST_LEASE_SECS.min(longest), longest)
+    })
+}
+
+fn silent(reason: Silence) -> Decision {
+    Decision {
+        answer: Answer::Silent(reason),
+        change: None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,327 @@
+//! Between the messages of `bootjack.v1` and the nouns. In: what a client sent, or what the store said. Out: values that are
+//! well-formed, or a status that names the field.
+
+use std::collections::BTreeMap;
+
+use bootjack_api::v1;
+use prost_types::value::Kind;
+use prost_types::{FieldMask, ListValue, Struct, Timestamp, Value};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::catalog::{Catalog, Change, Refusal};
+use crate::config::default_id;
+use crate::config::reader::is_variable_name;
+use crate::model::{Reservation, Source, Var, Vars};
+use crate::store::ChangeError;
+
+/// What every resource name starts with.
+const COLLECTION: &str = "reservations/";
+/// Fields that an update can change, in the order of the message.
+const FIELDS: [&str; 5] = ["mac", "address", "hostname", "profile", "vars"];
+/// Objects in variables may be nested this deep.
+const DEEPEST: usize = 16;
+
+/// The reservation as its message.
+pub(super) fn to_message(reservation: &Reservation) -> v1::Reservation {
+    let time = |secs: u64| {
+        (reservation.source == Source::Api).then(|| Timestamp {
+            seconds: i64::try_from(secs).unwrap_or(i64::MAX),
+            nanos: 0,
+        })
+    };
+    v1::Reservation {
+        name: format!("{COLLECTION}{}", reservation.id),
+        mac: reservation.mac.to_string(),
+        address: reservation
+            .address
+            .map_or_else(String::new, |a| a.to_string()),
+        hostname: reservation.hostname.clone().unwrap_or_default(),
+        profile: reservation.profile.clone().unwrap_or_default(),
+        vars: (reservation.vars.iter())
+            .map(|(name, var)| (name.clone(), to_value(var)))
+            .collect(),
+        etag: reservation.revision.to_string(),
+        source: match reservation.source {
+            Source::ConfigFile => v1::reservation::Source::ConfigFile.into(),
+            Source::Api => v1::reservation::Source::Api.into(),
+        },
+        create_time: time(reservation.created_secs),
+        update_time: time(reservation.updated_secs),
+    }
+}
+
+/// A new reservation, from a create's message.
+pub(super) fn to_create(request: v1::CreateReservationRequest) -> Result<Change, Status> {
+    let message = request
+        .reservation
+        .ok_or_else(|| invalid("reservation", "reservation is missing"))?;
+    let mut reservation = Reservation {
+        id: request.reservation_id,
+        // Replaced below: a create without a MAC is refused.
+        mac: crate::model::MacAddr([0; 6]),
+        address: None,
+        hostname: None,
+        profile: None,
+        vars: Vars::new(),
+        source: Source::Api,
+        revision: 0,
+        created_secs: 0,
+        updated_secs: 0,
+    };
+    for field in FIELDS {
+        set_field(&mut reservation, &message, field)?;
+    }
+    if reservation.id.is_empty() {
+        reservation.id = default_id(reservation.hostname.as_deref(), reservation.mac);
+    }
+    Ok(Change::Create(reservation))
+}
+
+/// Another value for a reservation that is known, from an update's message.
+pub(super) fn to_update(
+    request: &v1::UpdateReservationRequest,
+    catalog: &Catalog,
+) -> Result<Change, Status> {
+    let message = request
+        .reservation
+        .as_ref()
+        .ok_or_else(|| invalid("reservation", "reservation is missing"))?;
+    let mut reservation = find(catalog, &message.name)?.clone();
+    for field in masked_fields(request.update_mask.as_ref(), message)? {
+        set_field(&mut reservation, message, field)?;
+    }
+    Ok(Change::Update {
+        expected: to_revision(&message.etag)?,
+        reservation,
+    })
+}
+
+/// The reservation that a resource name means.
+pub(super) fn find<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Reservation, Status> {
+    let word = name.strip_prefix(COLLECTION).unwrap_or(name);
+    if word.is_empty() {
+        return Err(invalid("name", "name is missing; wanted reservations/ID"));
+    }
+    match catalog.named(word) {
+        Some(reservation) => Ok(reservation),
+        None => Err(to_status(&Refusal::NotFound(word.to_owned()).into())),
+    }
+}
+
+/// The last part of a resource name.
+pub(super) fn id_in(name: &str) -> &str {
+    name.strip_prefix(COLLECTION).unwrap_or(name)
+}
+
+/// The revision an etag stands for; none if it is empty.
+pub(super) fn to_revision(etag: &str) -> Result<Option<u64>, Status> {
+    match etag {
+        "" => Ok(None),
+        etag => etag.parse().map(Some).map_err(|_| {
+            invalid(
+                "etag",
+                &format!(
+                    "etag `{}` was not made by this server",
+                    etag.escape_default()
+                ),
+            )
+        }),
+    }
+}
+
+fn masked_fields(
+    mask: Option<&FieldMask>,
+    message: &v1::Reservation,
+) -> Result<Vec<&'static str>, Status> {
+    let is_set = |field: &str| match field {
+        "mac" => !message.mac.is_empty(),
+        "address" => !message.address.is_empty(),
+        "hostname" => !message.hostname.is_empty(),
+        "profile" => !message.profile.is_empty(),
+        _ => !message.vars.is_empty(),
+    };
+    let paths = match mask {
+        // AIP-134: no mask stands for the fields that are set.
+        None => return Ok(FIELDS.into_iter().filter(|field| is_set(field)).collect()),
+        Some(mask) if mask.paths.is_empty() => {
+            return Ok(FIELDS.into_iter().filter(|field| is_set(field)).collect());
+        }
+        Some(mask) => &mask.paths,
+    };
+    if paths.iter().any(|path| path == "*") {
+        return Ok(FIELDS.to_vec());
+    }
+    paths
+        .iter()
+        .map(|path| {
+            FIELDS
+                .into_iter()
+                .find(|field| field == path)
+                .ok_or_else(|| {
+                    invalid(
+                        "update_mask",
+                        &format!(
+                            "update_mask: `{}` cannot be changed; wanted some of: {}",
+                            path.escape_default(),
+                            FIELDS.join(", ")
+                        ),
+                    )
+                })
+        })
+        .collect()
+}
+
+fn set_field(
+    reservation: &mut Reservation,
+    message: &v1::Reservation,
+    field: &'static str,
+) -> Result<(), Status> {
+    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    match field {
+        "mac" if message.mac.is_empty() => {
+            return Err(invalid(
+                "mac",
+                "mac is missing; write it like 52:54:00:00:00:01",
+            ));
+        }
+        "mac" => {
+            reservation.mac =
+                (message.mac.parse()).map_err(|error| invalid("mac", &format!("mac: {error}")))?;
+        }
+        "address" => {
+            reservation.address = text(&message.address)
+                .map(|address| {
+                    address.parse().map_err(|_| {
+                        let text = format!(
+                            "address: `{}` is not an IPv4 address; write it like 198.18.0.10",
+                            address.escape_default()
+                        );
+                        invalid("address", &text)
+                    })
+                })
+                .transpose()?;
+        }
+        "hostname" => reservation.hostname = text(&message.hostname),
+        "profile" => reservation.profile = text(&message.profile),
+        _ => reservation.vars = to_vars(&message.vars)?,
+    }
+    Ok(())
+}
+
+fn to_vars(values: &BTreeMap<String, Value>) -> Result<Vars, Status> {
+    values
+        .iter()
+        .map(|(name, value)| {
+            if !is_variable_name(name) {
+                let text = format!(
+                    "vars: `{}` is not a variable name; use letters, digits and _",
+                    name.escape_default()
+                );
+                return Err(invalid("vars", &text));
+            }
+            let var = to_var(value, DEEPEST).ok_or_else(|| {
+                let text = format!("vars.{name}: wanted a string, number, truth value, list or object without null, nested at most {DEEPEST} deep");
+                invalid("vars", &text)
+            })?;
+            Ok((name.clone(), var))
+        })
+        .collect()
+}
+
+fn to_var(value: &Value, depth: usize) -> Option<Var> {
+    let inner = depth.checked_sub(1)?;
+    Some(match value.kind.as_ref()? {
+        Kind::NullValue(_) => return None,
+        Kind::BoolValue(value) => Var::Bool(*value),
+        // JSON has one kind of number; a whole one is an integer to a template.
+        Kind::NumberValue(number) if number.fract() == 0.0 && number.abs() < 9.0e15 => {
+            Var::Integer(*number as i64)
+        }
+        Kind::NumberValue(number) if number.is_finite() => Var::Number(*number),
+        Kind::NumberValue(_) => return None,
+        Kind::StringValue(text) => Var::Text(text.clone()),
+        Kind::ListValue(list) => Var::List(
+            (list.values.iter())
+                .map(|value| to_var(value, inner))
+                .collect::<Option<_>>()?,
+        ),
+        Kind::StructValue(object) => Var::Map(
+            (object.fields.iter())
+                .map(|(name, value)| Some((name.clone(), to_var(value, inner)?)))
+                .collect::<Option<_>>()?,
+        ),
+    })
+}
+
+fn to_value(var: &Var) -> Value {
+    let kind = match var {
+        Var::Bool(value) => Kind::BoolValue(*value),
+        Var::Integer(number) => Kind::NumberValue(*number as f64),
+        Var::Number(number) => Kind::NumberValue(*number),
+        Var::Text(text) => Kind::StringValue(text.clone()),
+        Var::List(values) => Kind::ListValue(ListValue {
+            values: values.iter().map(to_value).collect(),
+        }),
+        Var::Map(fields) => Kind::StructValue(Struct {
+            fields: (fields.iter())
+                .map(|(name, var)| (name.clone(), to_value(var)))
+                .collect(),
+        }),
+    };
+    Value { kind: Some(kind) }
+}
+
+/// INVALID_ARGUMENT with the field in the details (google.rpc.BadRequest).
+pub(super) fn invalid(field: &str, text: &str) -> Status {
+    let details = ErrorDetails::with_bad_request_violation(field, text);
+    Status::with_error_details(Code::InvalidArgument, text, details)
+}
+
+/// The status of a change that was not made. A store that fails is UNAVAILABLE, never NOT_FOUND; the log says more.
+pub(super) fn to_status(error: &ChangeError) -> Status {
+    let text = error.to_string();
+    let refusal = match error {
+        ChangeError::Refused(refusal) => refusal,
+        ChangeError::Failed(_) => {
+            return Status::unavailable(
+                "the store cannot be written; the log of bootjackd says why; nothing was changed",
+            );
+        }
+    };
+    let info = |reason: &str, facts: &[(&str, &str)]| {
+        let facts: std::collections::HashMap<String, String> = facts
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        ErrorDetails::with_error_info(reason, "bootjack.v1", facts)
+    };
+    match refusal {
+        Refusal::Invalid { field, .. } => invalid(field, &text),
+        Refusal::Taken {
+            field,
+            value,
+            owner,
+            ..
+        } => {
+            let mut details = info(
+                "TAKEN",
+                &[("field", field), ("value", value), ("owner", owner)],
+            );
+            details.add_bad_request_violation(*field, text.as_str());
+            Status::with_error_details(Code::AlreadyExists, text, details)
+        }
+        Refusal::NotFound(name) => {
+            let details = info("NOT_FOUND", &[("name", name)]);
+            Status::with_error_details(Code::NotFound, text, details)
+        }
+        Refusal::Stale { .. } => {
+            Status::with_error_details(Code::Aborted, text, info("STALE_ETAG", &[]))
+        }
+        Refusal::FromConfigFile(_) => Status::with_error_details(
+            Code::FailedPrecondition,
+            text,
+            info("FROM_CONFIG_FILE", &[]),
+        ),
+    }
+}

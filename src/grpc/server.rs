@@ -1,0 +1,229 @@
+//! The gRPC shell: receive, convert, apply, convert, send, emit.
+
+use std::fs::Permissions;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use bootjack_api::v1;
+use bootjack_api::v1::reservations_server::{Reservations, ReservationsServer};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status};
+
+use super::convert;
+use crate::catalog::Change;
+use crate::config::GrpcListen;
+use crate::model::Event;
+use crate::net::now_secs;
+use crate::observe::emit;
+use crate::store::{ChangeError, Store, Written};
+
+/// A page without a size, and the largest there is.
+const USUAL_PAGE: usize = 1_000;
+const LARGEST_PAGE: usize = 10_000;
+
+/// A socket that waits to be served on.
+pub enum Bound {
+    Tcp(TcpListener),
+    /// Its file is removed when the service stops.
+    Unix(UnixListener, PathBuf),
+}
+
+/// Binds; a socket file that nobody listens on is left from a crash, and replaced.
+pub async fn bind(listen: &GrpcListen) -> io::Result<Bound> {
+    match listen {
+        GrpcListen::Tcp(address) => Ok(Bound::Tcp(TcpListener::bind(address).await?)),
+        GrpcListen::Unix(path) => Ok(Bound::Unix(bind_unix(path).await?, path.clone())),
+    }
+}
+
+async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    let listener = match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            if tokio::net::UnixStream::connect(path).await.is_ok() {
+                return Err(error);
+            }
+            std::fs::remove_file(path)?;
+            UnixListener::bind(path)?
+        }
+        bound => bound?,
+    };
+    // Whoever can write here can have any machine install anything.
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+impl Bound {
+    pub fn address(&self) -> io::Result<String> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(|a: SocketAddr| a.to_string()),
+            Self::Unix(_, path) => Ok(format!("unix:{}", path.display())),
+        }
+    }
+
+    /// Serves until `stop`; calls that run by then are finished.
+    pub async fn serve(
+        self,
+        store: Store,
+        stop: CancellationToken,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health.set_serving::<ReservationsServer<Service>>().await;
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let router = Server::builder()
+            .add_service(ReservationsServer::new(Service { store }))
+            .add_service(health_service)
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?);
+        let stopped = stop.cancelled_owned();
+        match self {
+            Self::Tcp(listener) => {
+                let incoming = TcpListenerStream::new(listener);
+                router
+                    .serve_with_incoming_shutdown(incoming, stopped)
+                    .await?;
+            }
+            Self::Unix(listener, path) => {
+                let incoming = UnixListenerStream::new(listener);
+                router
+                    .serve_with_incoming_shutdown(incoming, stopped)
+                    .await?;
+                std::fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `bootjack.v1.Reservations` over the store.
+pub struct Service {
+    store: Store,
+}
+
+impl Service {
+    async fn apply(&self, change: Change, what: &'static str) -> Result<Written, Status> {
+        match self.store.change(change, now_secs()).await {
+            Ok(written) => {
+                tell(&written, what);
+                Ok(written)
+            }
+            Err(error) => {
+                if let ChangeError::Failed(failure) = &error {
+                    emit(&Event::Failed {
+                        about: "store",
+                        error: failure.to_string(),
+                    });
+                }
+                Err(convert::to_status(&error))
+            }
+        }
+    }
+}
+
+fn tell(written: &Written, change: &'static str) {
+    let reservation = &written.reservation;
+    emit(&Event::Reserved {
+        machine: reservation.title().to_owned(),
+        mac: reservation.mac,
+        address: reservation.address,
+        change,
+        revision: reservation.revision,
+    });
+    for lease in &written.revoked {
+        emit(&Event::Revoked {
+            address: lease.address,
+            client: lease.client.to_string(),
+            machine: reservation.title().to_owned(),
+        });
+    }
+}
+
+#[tonic::async_trait]
+impl Reservations for Service {
+    async fn create_reservation(
+        &self,
+        request: Request<v1::CreateReservationRequest>,
+    ) -> Result<Response<v1::Reservation>, Status> {
+        let change = convert::to_create(request.into_inner())?;
+        let written = self.apply(change, "created").await?;
+        Ok(Response::new(convert::to_message(&written.reservation)))
+    }
+
+    async fn get_reservation(
+        &self,
+        request: Request<v1::GetReservationRequest>,
+    ) -> Result<Response<v1::Reservation>, Status> {
+        let catalog = self.store.catalog();
+        let reservation = convert::find(&catalog, &request.get_ref().name)?;
+        Ok(Response::new(convert::to_message(reservation)))
+    }
+
+    async fn list_reservations(
+        &self,
+        request: Request<v1::ListReservationsRequest>,
+    ) -> Result<Response<v1::ListReservationsResponse>, Status> {
+        let request = request.into_inner();
+        let size = match usize::try_from(request.page_size) {
+            Ok(0) => USUAL_PAGE,
+            Ok(size) => size.min(LARGEST_PAGE),
+            Err(_) => return Err(convert::invalid("page_size", "page_size is negative")),
+        };
+        // The token is the last id of the page before: no state is kept, and a page never repeats or skips what was not changed.
+        let after = Some(request.page_token.as_str()).filter(|token| !token.is_empty());
+        let catalog = self.store.catalog();
+        let mut rest = catalog.reservations(after);
+        let page: Vec<v1::Reservation> = rest
+            .by_ref()
+            .take(size)
+            .map(|reservation| convert::to_message(reservation))
+            .collect();
+        let next_page_token = match (rest.next(), page.last()) {
+            (Some(_), Some(last)) => convert::id_in(&last.name).to_owned(),
+            _ => String::new(),
+        };
+        Ok(Response::new(v1::ListReservationsResponse {
+            reservations: page,
+            next_page_token,
+        }))
+    }
+
+    async fn update_reservation(
+        &self,
+        request: Request<v1::UpdateReservationRequest>,
+    ) -> Result<Response<v1::Reservation>, Status> {
+        let change = convert::to_update(request.get_ref(), &self.store.catalog())?;
+        let written = self.apply(change, "updated").await?;
+        Ok(Response::new(convert::to_message(&written.reservation)))
+    }
+
+    async fn delete_reservation(
+        &self,
+        request: Request<v1::DeleteReservationRequest>,
+    ) -> Result<Response<()>, Status> {
+        let request = request.into_inner();
+        let catalog = self.store.catalog();
+        let id = match convert::find(&catalog, &request.name) {
+            Ok(reservation) => reservation.id.clone(),
+            // Those that are set aside are not in the catalog, and the store knows them by id.
+            Err(_) if !convert::id_in(&request.name).is_empty() => {
+                convert::id_in(&request.name).to_owned()
+            }
+            Err(status) => return Err(status),
+        };
+        let expected = convert::to_revision(&request.etag)?;
+        self.apply(Change::Delete { id, expected }, "deleted")
+            .await?;
+        Ok(Response::new(()))
+    }
+}

@@ -1,0 +1,268 @@
+//! What is made for one machine: its boot script and its documents. In: the catalog, the machine, and where the server is seen.
+//! Out: text, or why there is none. Touches nothing else.
+
+use std::collections::BTreeMap;
+
+use minijinja::{Value, context};
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::catalog::Catalog;
+use crate::model::{BootFiles, Cpu, Document, Firmware, MacAddr, Profile, Reservation, Var, Vars};
+use crate::render::{self, RenderError};
+
+const BOOT_SCRIPT: &str = include_str!("../../ipxe/boot.ipxe.j2");
+const LOCAL_SCRIPT: &str = include_str!("../../ipxe/local.ipxe.j2");
+const UNFIT_SCRIPT: &str = include_str!("../../ipxe/unfit.ipxe.j2");
+
+/// cloud-init raises on missing meta-data or user-data and retries for ten seconds on each other one that is missing: what the
+/// profile leaves out is answered with these.
+const META_DATA: &str = "instance-id: {{ machine.instance_id }}\n\
+    {% if machine.hostname %}local-hostname: {{ machine.hostname|yaml }}\n{% endif %}";
+const USER_DATA: &str = "#cloud-config\n\
+    {% if ssh_key is defined and ssh_key %}ssh_authorized_keys:\n  - {{ ssh_key|yaml }}\n{% else %}{}\n{% endif %}";
+const VENDOR_DATA: &str = "#cloud-config\n{}\n";
+/// Matched by MAC: no name pattern fits every card.
+const NETWORK_CONFIG: &str = "version: 2\nethernets:\n  boot:\n    match:\n      macaddress: {{ machine.mac|yaml }}\n    dhcp4: true\n";
+
+/// Any number serves, as long as it never changes.
+const INSTANCE_NAMESPACE: Uuid = Uuid::from_u128(0x0f6c_1d5e_7d0b_4f0e_9a53_b007_1ac4_0001);
+
+/// Why a machine gets no document.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum NoDocument {
+    #[error("no reservation for {0}")]
+    UnknownMachine(MacAddr),
+    #[error("{machine} has no document {document}")]
+    NoSuchDocument { machine: String, document: String },
+    #[error("{document} for {machine}: {error}")]
+    Unrenderable {
+        machine: String,
+        document: String,
+        error: RenderError,
+    },
+}
+
+/// One machine and the place it asks from.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    pub reservation: &'a Reservation,
+    pub profile: Option<&'a Profile>,
+    pub catalog: &'a Catalog,
+    /// `http://198.18.0.1`, as the machine reaches the server.
+    pub server_url: &'a str,
+}
+
+impl<'a> Asker<'a> {
+    /// The machine with this MAC, if it is known.
+    pub fn find(
+        catalog: &'a Catalog,
+        mac: MacAddr,
+        server_url: &'a str,
+    ) -> Result<Self, NoDocument> {
+        let reservation = catalog.by_mac(mac).ok_or(NoDocument::UnknownMachine(mac))?;
+        let profile = reservation
+            .profile
+            .as_ref()
+            .and_then(|name| catalog.profiles().get(name));
+        Ok(Self {
+            reservation,
+            profile,
+            catalog,
+            server_url,
+        })
+    }
+
+    /// The machine's boot script for iPXE.
+    pub fn boot_script(&self, cpu: Cpu, firmware: Firmware) -> Result<String, NoDocument> {
+        let plain = |source: &str| {
+            let values = context! {
+                title => self.reservation.title(),
+                profile => self.reservation.profile.clone(),
+                arch => cpu.as_str(),
+                firmware => firmware.as_str(),
+            };
+            render::render_text("boot.ipxe", source, &values)
+        };
+        let script = match self.profile {
+            Some(profile) if !profile.boot.is_empty() => match profile.boot.get(&cpu) {
+                Some(files) => self.network_script(profile, files, cpu, firmware),
+                None => plain(UNFIT_SCRIPT),
+            },
+            _ => plain(LOCAL_SCRIPT),
+        };
+        script.map_err(|error| self.unrenderable("boot.ipxe", error))
+    }
+
+    fn network_script(
+        &self,
+        profile: &Profile,
+        files: &BootFiles,
+        cpu: Cpu,
+        firmware: Firmware,
+    ) -> Result<String, RenderError> {
+        let values = self.values(Some((cpu, firmware)));
+        let word = |what: &str, source: &str| {
+            let text = render::render_text(&format!("{}/{what}", profile.name), source, &values)?;
+            check_word(profile, what, text)
+        };
+        let url = |what: &str, source: &str| {
+            let path = word(what, source)?;
+            Ok(if path.contains("://") {
+                path
+            } else {
+                format!("{}/files/{}", self.server_url, path.trim_start_matches('/'))
+            })
+        };
+        let initrds = (files.initrd.iter())
+            .map(|source| url("initrd", source))
+            .collect::<Result<Vec<String>, RenderError>>()?;
+        let mut args = (files.args.iter())
+            .map(|source| word("args", source))
+            .collect::<Result<Vec<String>, RenderError>>()?;
+        if firmware == Firmware::Uefi {
+            // iPXE before 2.0 leaves it to the kernel's EFI stub to fetch the initrds, by the names they have in iPXE.
+            args.splice(
+                0..0,
+                (0..initrds.len()).map(|n| format!("initrd=initrd{n}")),
+            );
+        }
+        let values = context! {
+            title => self.reservation.title(),
+            profile => profile.name.clone(),
+            arch => cpu.as_str(),
+            firmware => firmware.as_str(),
+            kernel => context! { url => url("kernel", &files.kernel)?, args => args },
+            initrds => initrds,
+        };
+        render::render_text("boot.ipxe", BOOT_SCRIPT, &values)
+    }
+
+    /// One of the machine's documents. The four of NoCloud are there for every machine.
+    pub fn document(&self, document: &Document) -> Result<String, NoDocument> {
+        let template = self
+            .profile
+            .and_then(|profile| Some((profile, profile.documents.get(document.name())?)));
+        let values = self.values(None);
+        let rendered = match (template, document) {
+            (Some((profile, file)), _) => render::render(&profile.templates, file, &values),
+            (None, Document::MetaData) => render::render_text("meta-data", META_DATA, &values),
+            (None, Document::UserData) => render::render_text("user-data", USER_DATA, &values),
+            (None, Document::VendorData) => Ok(VENDOR_DATA.to_owned()),
+            (None, Document::NetworkConfig) => {
+                render::render_text("network-config", NETWORK_CONFIG, &values)
+            }
+            (None, Document::Other(name)) => {
+                return Err(NoDocument::NoSuchDocument {
+                    machine: self.reservation.title().to_owned(),
+                    document: name.clone(),
+                });
+            }
+        };
+        rendered.map_err(|error| self.unrenderable(document.name(), error))
+    }
+
+    /// Everything a template may name: the profile's variables, over them the machine's own, over them what we give.
+    fn values(&self, platform: Option<(Cpu, Firmware)>) -> Value {
+        let reservation = self.reservation;
+        let defaults = self.profile.map(|profile| &profile.vars);
+        let mut values: BTreeMap<&str, Value> = defaults
+            .into_iter()
+            .flatten()
+            .chain(&reservation.vars)
+            .map(|(name, var)| (name.as_str(), value_of(var)))
+            .collect();
+        let subnet = reservation.address.and_then(|a| self.catalog.subnet_of(a));
+        values.insert(
+            "machine",
+            context! {
+                id => reservation.id.clone(),
+                mac => reservation.mac.to_string(),
+                address => reservation.address.map(|a| a.to_string()),
+                hostname => reservation.hostname.clone(),
+                profile => reservation.profile.clone(),
+                instance_id => instance_id(reservation),
+            },
+        );
+        values.insert(
+            "subnet",
+            subnet.map_or(Value::from(()), |subnet| {
+                context! {
+                    cidr => subnet.cidr.to_string(),
+                    prefix => subnet.cidr.prefix_len(),
+                    netmask => subnet.cidr.netmask().to_string(),
+                    router => subnet.router.map(|a| a.to_string()),
+                    dns => subnet.dns.iter().map(|a| a.to_string()).collect::<Vec<_>>(),
+                    domain => subnet.domain.clone(),
+                }
+            }),
+        );
+        values.insert("server_url", Value::from(self.server_url));
+        values.insert("seed_url", Value::from(self.seed_url()));
+        if let Some((cpu, firmware)) = platform {
+            values.insert("arch", Value::from(cpu.as_str()));
+            values.insert("firmware", Value::from(firmware.as_str()));
+        }
+        Value::from_pairs(values)
+    }
+
+    /// Where cloud-init finds the machine's documents; the slash at the end is part of it.
+    fn seed_url(&self) -> String {
+        format!(
+            "{}/machines/{}/nocloud/",
+            self.server_url,
+            self.reservation.mac.hyphenated()
+        )
+    }
+
+    fn unrenderable(&self, document: &str, error: RenderError) -> NoDocument {
+        NoDocument::Unrenderable {
+            machine: self.reservation.title().to_owned(),
+            document: document.to_owned(),
+            error,
+        }
+    }
+}
+
+fn value_of(var: &Var) -> Value {
+    match var {
+        Var::Bool(value) => Value::from(*value),
+        Var::Integer(number) => Value::from(*number),
+        Var::Number(number) => Value::from(*number),
+        Var::Text(text) => Value::from(text.as_str()),
+        Var::List(vars) => vars.iter().map(value_of).collect(),
+        Var::Map(vars) => Value::from_pairs(
+            vars.iter()
+                .map(|(name, var)| (name.as_str(), value_of(var))),
+        ),
+    }
+}
+
+fn check_word(profile: &Profile, what: &str, text: String) -> Result<String, RenderError> {
+    match render::check_argument(&text) {
+        Ok(()) => Ok(text),
+        Err(problem) => Err(RenderError::Template {
+            template: format!("{}/{what}", profile.name),
+            line: 1,
+            problem: format!("wanted one word for a boot script, got {problem}"),
+        }),
+    }
+}
+
+/// Changes whenever the machine's configuration does, so that cloud-init applies it again.
+fn instance_id(reservation: &Reservation) -> String {
+    let Reservation {
+        id,
+        mac,
+        hostname,
+        profile,
+        vars,
+        ..
+    } = reservation;
+    let said: (_, _, _, _, &Vars) = (id, mac, hostname, profile, vars);
+    let text = serde_json::to_vec(&said).unwrap_or_default();
+    format!("i-{}", Uuid::new_v5(&INSTANCE_NAMESPACE, &text))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,359 @@
+//! The HTTP shell: receive, parse, look up, render, send, emit.
+//!
+//! | path | what it is |
+//! |---|---|
+//! | `/machines/{mac}/boot.ipxe?arch=&firmware=` | the machine's boot script |
+//! | `/machines/{mac}/nocloud/{document}` | cloud-init's `meta-data`, `user-data`, `vendor-data`, `network-config` |
+//! | `/machines/{mac}/documents/{document}` | any document the machine's profile names |
+//! | `/files/{path}` | files below `http.files` |
+//! | `/programs/{path}` | network boot programs |
+//! | `/healthz` | 200 while the service lives |
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, Path, Query, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
+use axum::http::{HeaderValue, Request, Response, StatusCode};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::serve::{IncomingStream, Listener};
+use serde::Deserialize;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use uuid::Uuid;
+
+use super::document::{Asker, NoDocument};
+use super::files::{Files, Told, status};
+use crate::model::{Cpu, Document, Event, Firmware, MacAddr, Transfer};
+use crate::observe::emit;
+use crate::store::Store;
+
+/// What every request may look at.
+#[derive(Clone)]
+pub struct Shared(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    files: Option<Files>,
+    programs: Option<Files>,
+}
+
+/// Both ends of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    remote: SocketAddr,
+    local: SocketAddr,
+}
+
+impl Shared {
+    /// `files` and `programs` are directories, served if they exist.
+    pub fn new(
+        store: Store,
+        files: Option<&std::path::Path>,
+        programs: &std::path::Path,
+    ) -> io::Result<Self> {
+        Ok(Self(Arc::new(Inner {
+            store,
+            files: files.map(Files::new).transpose()?,
+            programs: Files::new(programs).ok(),
+        })))
+    }
+}
+
+/// Serves on `listener` until `stop`; requests that run by then are finished.
+pub async fn serve(
+    listener: TcpListener,
+    shared: Shared,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let app = routes(shared).into_make_service_with_connect_info::<Ends>();
+    axum::serve(NoDelay(listener), app)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
+}
+
+fn routes(shared: Shared) -> Router {
+    Router::new()
+        .route("/machines/{mac}/boot.ipxe", get(boot_script))
+        .route("/machines/{mac}/nocloud/{document}", get(nocloud))
+        .route("/machines/{mac}/documents/{document}", get(document))
+        .route("/files/{*path}", get(files))
+        .route("/programs/{*path}", get(programs))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .fallback(nothing)
+        .layer(CatchPanicLayer::new())
+        .with_state(shared)
+}
+
+#[derive(Deserialize)]
+struct Platform {
+    arch: Option<String>,
+    firmware: Option<String>,
+}
+
+async fn boot_script(
+    State(shared): State<Shared>,
+    ConnectInfo(ends): ConnectInfo<Ends>,
+    Path(mac): Path<String>,
+    Query(platform): Query<Platform>,
+) -> Response<Body> {
+    // DHCP writes both into the URL; a person who tries it by hand most likely means a PC.
+    let cpu = platform
+        .arch
+        .as_deref()
+        .map_or(Some(Cpu::X86_64), Cpu::named);
+    let firmware = (platform.firmware.as_deref()).map_or(Some(Firmware::Uefi), Firmware::named);
+    let (Some(cpu), Some(firmware)) = (cpu, firmware) else {
+        return refuse(
+            ends,
+            "boot.ipxe",
+            StatusCode::BAD_REQUEST,
+            "arch or firmware is not known",
+        );
+    };
+    shared.rendered(ends, &mac, "boot.ipxe", |asker| {
+        asker.boot_script(cpu, firmware)
+    })
+}
+
+async fn nocloud(
+    State(shared): State<Shared>,
+    ConnectInfo(ends): ConnectInfo<Ends>,
+    Path((mac, name)): Path<(String, String)>,
+) -> Response<Body> {
+    match Document::named(&name) {
+        Document::Other(_) => refuse(
+            ends,
+            &name,
+            StatusCode::NOT_FOUND,
+            "is none of NoCloud's documents",
+        ),
+        document => shared.rendered(ends, &mac, &name, |asker| asker.document(&document)),
+    }
+}
+
+async fn document(
+    State(shared): State<Shared>,
+    ConnectInfo(ends): ConnectInfo<Ends>,
+    Path((mac, name)): Path<(String, String)>,
+) -> Response<Body> {
+    let document = Document::named(&name);
+    shared.rendered(ends, &mac, &name, |asker| asker.document(&document))
+}
+
+async fn files(
+    State(shared): State<Shared>,
+    ConnectInfo(ends): ConnectInfo<Ends>,
+    Path(path): Path<String>,
+    request: Request<Body>,
+) -> Response<Body> {
+    shared
+        .file(ends, shared.0.files.as_ref(), path, request)
+        .await
+}
+
+async fn programs(
+    State(shared): State<Shared>,
+    ConnectInfo(ends): ConnectInfo<Ends>,
+    Path(path): Path<String>,
+    request: Request<Body>,
+) -> Response<Body> {
+    shared
+        .file(ends, shared.0.programs.as_ref(), path, request)
+        .await
+}
+
+async fn nothing(ConnectInfo(ends): ConnectInfo<Ends>, request: Request<Body>) -> Response<Body> {
+    refuse(
+        ends,
+        request.uri().path(),
+        StatusCode::NOT_FOUND,
+        "nothing is served here",
+    )
+}
+
+impl Shared {
+    /// Makes a document for the machine with this MAC. What a stranger learns is whether a MAC is known, and no more.
+    fn rendered(
+        &self,
+        ends: Ends,
+        mac: &str,
+        name: &str,
+        make: impl FnOnce(&Asker) -> Result<String, NoDocument>,
+    ) -> Response<Body> {
+        let started = Instant::now();
+        let Ok(mac) = mac.parse::<MacAddr>() else {
+            return refuse(ends, name, StatusCode::NOT_FOUND, "not a MAC address");
+        };
+        let catalog = self.0.store.catalog();
+        let made = Asker::find(&catalog, mac, &ends.server_url())
+            .and_then(|asker| Ok((asker.reservation.title().to_owned(), make(&asker)?)));
+        match made {
+            Ok((machine, text)) => {
+                emit(&Event::Rendered {
+                    document: name.to_owned(),
+                    machine,
+                    mac,
+                    client: ends.client(),
+                    bytes: text.len(),
+                    elapsed_ms: millis(started),
+                });
+                text_response(name, text)
+            }
+            Err(NoDocument::Unrenderable {
+                machine,
+                document,
+                error,
+            }) => failure(machine, document, &error),
+            Err(why) => refuse(ends, name, StatusCode::NOT_FOUND, &why.to_string()),
+        }
+    }
+
+    async fn file(
+        &self,
+        ends: Ends,
+        files: Option<&Files>,
+        path: String,
+        request: Request<Body>,
+    ) -> Response<Body> {
+        let started = Instant::now();
+        let Some(files) = files else {
+            let why = "http.files is not set in the configuration";
+            return refuse(ends, &path, StatusCode::NOT_FOUND, why);
+        };
+        let is_head = request.method() == axum::http::Method::HEAD;
+        let mut response = files.serve(&path, request).await;
+        if path.ends_with(".efi") {
+            // UEFI 2.10 §24.7.3.1 takes a boot program by this type, or else by its suffix.
+            let efi = HeaderValue::from_static("application/efi");
+            response.headers_mut().insert(CONTENT_TYPE, efi);
+        }
+        let code = response.status();
+        if code.is_client_error() || code.is_server_error() {
+            return refuse(ends, &path, code, "no such file, or nothing of it to send");
+        }
+        if is_head || code == StatusCode::NOT_MODIFIED {
+            return response;
+        }
+        let transfer = Transfer {
+            protocol: "http",
+            path,
+            client: ends.client(),
+            machine: self.machine_at(ends.client()),
+            status: code.as_u16(),
+            bytes: 0,
+            complete: false,
+            elapsed_ms: 0,
+        };
+        response.map(|body| Body::new(Told::new(body, transfer, started)))
+    }
+
+    /// Whose address this is, as far as reservations and leases say.
+    fn machine_at(&self, client: IpAddr) -> Option<String> {
+        self.0.store.machine_at(client)
+    }
+}
+
+impl Ends {
+    fn client(&self) -> IpAddr {
+        self.remote.ip().to_canonical()
+    }
+
+    /// The server as the client reached it.
+    fn server_url(&self) -> String {
+        let address = self.local.ip().to_canonical();
+        match (address, self.local.port()) {
+            (IpAddr::V4(address), 80) => format!("http://{address}"),
+            (IpAddr::V4(address), port) => format!("http://{address}:{port}"),
+            (IpAddr::V6(address), port) => format!("http://[{address}]:{port}"),
+        }
+    }
+}
+
+fn text_response(name: &str, text: String) -> Response<Body> {
+    let mut response = text.into_response();
+    let kind = match name {
+        "meta-data" | "user-data" | "vendor-data" | "network-config" => "text/yaml; charset=utf-8",
+        _ => "text/plain; charset=utf-8",
+    };
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The machine sees a number; the operator finds it in the log beside the template's line.
+fn failure(
+    machine: String,
+    document: String,
+    error: &crate::render::RenderError,
+) -> Response<Body> {
+    let request_id = Uuid::new_v4().simple().to_string();
+    let mut response = Response::new(Body::from(format!(
+        "500 Internal Server Error; request {request_id}\n"
+    )));
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        let name = HeaderName::from_static("x-request-id");
+        response.headers_mut().insert(name, value);
+    }
+    emit(&Event::RenderFailed {
+        document,
+        machine,
+        request_id,
+        error: error.to_string(),
+    });
+    response
+}
+
+fn refuse(ends: Ends, path: &str, code: StatusCode, reason: &str) -> Response<Body> {
+    emit(&Event::RequestRefused {
+        protocol: "http",
+        client: ends.client(),
+        path: path.to_owned(),
+        reason: reason.to_owned(),
+    });
+    status(code)
+}
+
+fn millis(started: Instant) -> u64 {
+    u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A listener whose connections send small answers at once: Nagle's algorithm would hold each back for 40 ms.
+struct NoDelay(TcpListener);
+
+impl Listener for NoDelay {
+    type Io = TcpStream;
+    type Addr = Ends;
+
+    async fn accept(&mut self) -> (TcpStream, Ends) {
+        loop {
+            let (stream, remote) = Listener::accept(&mut self.0).await;
+            // A connection that is gone already has no local end.
+            if let Ok(local) = stream.local_addr() {
+                let _ = stream.set_nodelay(true);
+                return (stream, Ends { remote, local });
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<Ends> {
+        let local = self.0.local_addr()?;
+        let remote = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        Ok(Ends { remote, local })
+    }
+}
+
+impl Connected<IncomingStream<'_, NoDelay>> for Ends {
+    fn connect_info(stream: IncomingStream<'_, NoDelay>) -> Self {
+        *stream.remote_addr()
+    }
+}

@@ -1,0 +1,119 @@
+//! What happens in the life of a machine and of the service, one value per outcome.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::{ClientArch, MacAddr, NakReason, Silence};
+
+/// One outcome. `observe::emit` makes a log line and a counter of it; nothing else logs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A protocol listens. `reason` says why on this address.
+    Listening {
+        protocol: &'static str,
+        address: String,
+        reason: String,
+    },
+    /// Everything listens.
+    Ready { reservations: usize, leases: usize },
+    /// The service has stopped and everything is on disk.
+    Stopped { elapsed_ms: u64 },
+    /// A DHCP OFFER was sent.
+    Offered(Dhcp),
+    /// A DHCP ACK was sent; of an INFORM, without an address.
+    Acked(Dhcp),
+    /// A DHCP NAK was sent.
+    Refused { dhcp: Dhcp, reason: NakReason },
+    /// A DHCP packet got no answer.
+    Silent { dhcp: Dhcp, reason: Silence },
+    /// A reply could not be sent.
+    SendFailed { dhcp: Dhcp, error: String },
+    /// A file went out over TFTP or HTTP, or the transfer ended early.
+    Served(Transfer),
+    /// A request for a file or document was refused.
+    RequestRefused {
+        protocol: &'static str,
+        client: IpAddr,
+        path: String,
+        reason: String,
+    },
+    /// A boot script or document was rendered for a machine.
+    Rendered {
+        document: String,
+        machine: String,
+        mac: MacAddr,
+        client: IpAddr,
+        bytes: usize,
+        elapsed_ms: u64,
+    },
+    /// A template failed; the machine saw the request id alone.
+    RenderFailed {
+        document: String,
+        machine: String,
+        request_id: String,
+        error: String,
+    },
+    /// A reservation was written.
+    Reserved {
+        machine: String,
+        mac: MacAddr,
+        address: Option<Ipv4Addr>,
+        change: &'static str,
+        revision: u64,
+    },
+    /// A lease was taken back, because its address was reserved for another machine.
+    Revoked {
+        address: Ipv4Addr,
+        client: String,
+        machine: String,
+    },
+    /// A reservation of the store contradicts the configuration and is kept, but not followed.
+    SetAside { machine: String, reason: String },
+    /// Something that an operator should know at start.
+    Noticed { about: &'static str, detail: String },
+    /// A human must act.
+    Failed { about: &'static str, error: String },
+}
+
+impl Event {
+    /// The packet it is about.
+    pub fn dhcp_mut(&mut self) -> Option<&mut Dhcp> {
+        match self {
+            Self::Offered(dhcp) | Self::Acked(dhcp) => Some(dhcp),
+            Self::Refused { dhcp, .. }
+            | Self::Silent { dhcp, .. }
+            | Self::SendFailed { dhcp, .. } => Some(dhcp),
+            _ => None,
+        }
+    }
+}
+
+/// What is known of one DHCP packet.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Dhcp {
+    pub iface: String,
+    pub msg_type: Option<&'static str>,
+    pub xid: Option<u32>,
+    /// The client, as a MAC where it has one.
+    pub client: Option<String>,
+    pub machine: Option<String>,
+    pub giaddr: Option<Ipv4Addr>,
+    pub yiaddr: Option<Ipv4Addr>,
+    pub arch: Option<ClientArch>,
+    pub user_class: Option<String>,
+    pub bootfile: Option<String>,
+    pub elapsed_us: Option<u64>,
+}
+
+/// One file on its way to one client.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transfer {
+    pub protocol: &'static str,
+    pub path: String,
+    pub client: IpAddr,
+    pub machine: Option<String>,
+    pub status: u16,
+    pub bytes: u64,
+    /// Whether the last octet was handed to the network.
+    pub complete: bool,
+    pub elapsed_ms: u64,
+}

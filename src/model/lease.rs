@@ -1,0 +1,119 @@
+//! Leases: addresses granted for a time, and the states around them.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::MacAddr;
+
+/// Who a lease belongs to: the MAC for Ethernet, whatever client-id firmware, initramfs and operating system send in turn; the
+/// client-id (option 61) or the raw hardware address for links without a 6-byte one (RFC 4390).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ClientKey {
+    Mac(MacAddr),
+    Id(Vec<u8>),
+}
+
+/// One address and its holder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    pub address: Ipv4Addr,
+    pub client: ClientKey,
+    pub state: LeaseState,
+    /// Unix time in seconds at which the state ends.
+    pub expires_secs: u64,
+    /// The name the client gave itself (option 12), if it did.
+    pub hostname: Option<String>,
+}
+
+/// What is known of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeaseState {
+    /// Offered and held for the client's answer; in memory only.
+    Offered,
+    /// Acknowledged.
+    Bound,
+    /// Given back; kept so that the client can return to it.
+    Released,
+    /// A client found it in use by somebody else (RFC 2131 §4.3.3); nobody gets it until the state ends.
+    Declined,
+}
+
+/// What a decision wants changed in the bindings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BindingChange {
+    /// Replaces whatever is known of the lease's address.
+    Put(Lease),
+    /// Forgets an offer that the client did not take; anything but an offer to this client stays.
+    Withdraw {
+        address: Ipv4Addr,
+        client: ClientKey,
+    },
+}
+
+impl Lease {
+    /// Whether the state still holds at `now_secs`.
+    pub fn is_current(&self, now_secs: u64) -> bool {
+        now_secs < self.expires_secs
+    }
+
+    /// Whether nobody but `client` may be given the address at `now_secs`.
+    pub fn keeps_out(&self, client: &ClientKey, now_secs: u64) -> bool {
+        match self.state {
+            LeaseState::Offered | LeaseState::Bound => {
+                self.client != *client && self.is_current(now_secs)
+            }
+            LeaseState::Declined => self.is_current(now_secs),
+            LeaseState::Released => false,
+        }
+    }
+}
+
+impl fmt::Display for ClientKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mac(mac) => mac.fmt(f),
+            Self::Id(bytes) => {
+                f.write_str("id-")?;
+                bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+    }
+}
+
+impl FromStr for ClientKey {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some(hex) = text.strip_prefix("id-") else {
+            return text
+                .parse()
+                .map(Self::Mac)
+                .map_err(|e: super::MalformedMac| e.to_string());
+        };
+        let octets: Option<Vec<u8>> = (0..hex.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok())
+            .collect();
+        octets
+            .map(Self::Id)
+            .ok_or_else(|| format!("`{text}` is not a client key"))
+    }
+}
+
+impl Serialize for ClientKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ClientKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}

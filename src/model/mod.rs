@@ -1,0 +1,23 @@
+//! The nouns. In: nothing. Out: plain values that every room above shares. They refuse malformed text, know no clock, no
+//! socket and no file, and depend on std, serde and `ipnet` alone (`ipnet` because a prefix type of our own would only be a
+//! worse one).
+
+mod arch;
+mod event;
+mod lease;
+mod mac;
+mod profile;
+mod reservation;
+mod silence;
+mod subnet;
+
+pub use arch::{ClientArch, Cpu, Firmware};
+pub use event::{Dhcp, Event, Transfer};
+pub use lease::{BindingChange, ClientKey, Lease, LeaseState};
+pub use mac::{MacAddr, MalformedMac};
+pub use profile::{BootFiles, Document, Profile};
+pub use reservation::{
+    MalformedHostname, Reservation, Source, Var, Vars, check_hostname, check_reservation_id,
+};
+pub use silence::{NakReason, Silence};
+pub use subnet::{Pool, Subnet};

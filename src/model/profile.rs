@@ -1,0 +1,69 @@
+//! Profiles: how a machine is booted and configured.
+
+use std::collections::BTreeMap;
+
+use super::{Cpu, Vars};
+
+/// One profile as its directory says it: everything in it that is text is a template.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Profile {
+    pub name: String,
+    pub description: String,
+    /// Defaults; a reservation's own variables win.
+    pub vars: Vars,
+    /// What to boot, by processor. None: the local disk.
+    pub boot: BTreeMap<Cpu, BootFiles>,
+    /// Documents beyond, or instead of, the built-in ones, by the name they are fetched under: their templates' file names.
+    pub documents: BTreeMap<String, String>,
+    /// The templates by file name.
+    pub templates: BTreeMap<String, String>,
+}
+
+/// Kernel, initial RAM disks and arguments for one processor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BootFiles {
+    /// A path below `http.files`, or a URL.
+    pub kernel: String,
+    pub initrd: Vec<String>,
+    pub args: Vec<String>,
+}
+
+/// A document that a machine asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Document {
+    MetaData,
+    UserData,
+    VendorData,
+    NetworkConfig,
+    /// One that the profile names, such as `preseed.cfg`.
+    Other(String),
+}
+
+impl Document {
+    /// cloud-init's NoCloud documents, each always answered for a known machine.
+    pub const NOCLOUD: [Self; 4] = [
+        Self::MetaData,
+        Self::UserData,
+        Self::VendorData,
+        Self::NetworkConfig,
+    ];
+
+    /// The name it is fetched under.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::MetaData => "meta-data",
+            Self::UserData => "user-data",
+            Self::VendorData => "vendor-data",
+            Self::NetworkConfig => "network-config",
+            Self::Other(name) => name,
+        }
+    }
+
+    /// The document of this name.
+    pub fn named(name: &str) -> Self {
+        Self::NOCLOUD
+            .into_iter()
+            .find(|document| document.name() == name)
+            .unwrap_or_else(|| Self::Other(name.to_owned()))
+    }
+}

@@ -1,0 +1,153 @@
+//! What happened, told once. In: an `Event`. Out: one log line and one counter. Nothing else in the service logs or counts, so
+//! that this match is the list of all it ever says.
+//!
+//! Labels of metrics come from closed sets; no MAC, name or path ever becomes one. Secrets, variables and rendered documents
+//! are in no event.
+
+use metrics::counter;
+
+use crate::model::{Dhcp, Event};
+
+macro_rules! dhcp_line {
+    ($level:ident, $dhcp:expr, $($extra:tt)*) => {{
+        let d: &Dhcp = $dhcp;
+        tracing::$level!(
+            protocol = "dhcp",
+            iface = d.iface,
+            msg_type = d.msg_type,
+            xid = d.xid.map(|xid| format!("{xid:08x}")),
+            mac = d.client,
+            machine = d.machine,
+            giaddr = d.giaddr.map(tracing::field::display),
+            yiaddr = d.yiaddr.map(tracing::field::display),
+            arch = d.arch.map(tracing::field::display),
+            user_class = d.user_class,
+            bootfile = d.bootfile,
+            elapsed_us = d.elapsed_us,
+            $($extra)*
+        )
+    }};
+}
+
+/// Logs and counts one event.
+pub fn emit(event: &Event) {
+    count(event);
+    match event {
+        Event::Listening {
+            protocol,
+            address,
+            reason,
+        } => tracing::info!(protocol, address, reason, "listening"),
+        Event::Ready {
+            reservations,
+            leases,
+        } => tracing::info!(reservations, leases, "ready"),
+        Event::Stopped { elapsed_ms } => tracing::info!(elapsed_ms, "stopped"),
+        Event::Offered(dhcp) => dhcp_line!(info, dhcp, "offered"),
+        Event::Acked(dhcp) => dhcp_line!(info, dhcp, "acked"),
+        Event::Refused { dhcp, reason } => {
+            dhcp_line!(warn, dhcp, reason = reason.as_str(), "refused");
+        }
+        Event::Silent { dhcp, reason } if reason.needs_a_human() => {
+            dhcp_line!(error, dhcp, reason = reason.as_str(), "silent");
+        }
+        Event::Silent { dhcp, reason } => {
+            dhcp_line!(info, dhcp, reason = reason.as_str(), "silent")
+        }
+        Event::SendFailed { dhcp, error } => dhcp_line!(error, dhcp, error, "not sent"),
+        Event::Served(t) => tracing::info!(
+            protocol = t.protocol,
+            path = t.path,
+            client = %t.client,
+            machine = t.machine,
+            status = t.status,
+            bytes = t.bytes,
+            complete = t.complete,
+            elapsed_ms = t.elapsed_ms,
+            "served"
+        ),
+        Event::RequestRefused {
+            protocol,
+            client,
+            path,
+            reason,
+        } => tracing::warn!(protocol, %client, path, reason, "refused"),
+        Event::Rendered {
+            document,
+            machine,
+            mac,
+            client,
+            bytes,
+            elapsed_ms,
+        } => {
+            tracing::info!(protocol = "http", document, machine, %mac, %client, bytes, elapsed_ms, "rendered")
+        }
+        Event::RenderFailed {
+            document,
+            machine,
+            request_id,
+            error,
+        } => tracing::error!(
+            protocol = "http",
+            document,
+            machine,
+            request_id,
+            error,
+            "not rendered"
+        ),
+        Event::Reserved {
+            machine,
+            mac,
+            address,
+            change,
+            revision,
+        } => {
+            tracing::info!(machine, %mac, address = address.map(tracing::field::display), change, revision, "reserved")
+        }
+        Event::Revoked {
+            address,
+            client,
+            machine,
+        } => {
+            tracing::warn!(%address, mac = client, machine, "lease revoked: its address is reserved now")
+        }
+        Event::SetAside { machine, reason } => {
+            tracing::error!(machine, reason, "reservation set aside");
+        }
+        Event::Noticed { about, detail } => tracing::warn!(about, detail, "noticed"),
+        Event::Failed { about, error } => tracing::error!(about, error, "failed"),
+    }
+}
+
+fn count(event: &Event) {
+    match event {
+        Event::Offered(_) => counter!("bootjack_dhcp_offers_total").increment(1),
+        Event::Acked(_) => counter!("bootjack_dhcp_acks_total").increment(1),
+        Event::Refused { reason, .. } => {
+            counter!("bootjack_dhcp_naks_total", "reason" => reason.as_str()).increment(1);
+        }
+        Event::Silent { reason, .. } => {
+            counter!("bootjack_dhcp_silences_total", "reason" => reason.as_str()).increment(1);
+        }
+        Event::SendFailed { .. } => counter!("bootjack_dhcp_send_failures_total").increment(1),
+        Event::Served(t) => {
+            counter!("bootjack_transfers_total", "protocol" => t.protocol).increment(1);
+            counter!("bootjack_transfer_bytes_total", "protocol" => t.protocol).increment(t.bytes);
+        }
+        Event::RequestRefused { protocol, .. } => {
+            counter!("bootjack_refused_requests_total", "protocol" => *protocol).increment(1);
+        }
+        Event::Rendered { .. } => counter!("bootjack_documents_total").increment(1),
+        Event::RenderFailed { .. } => counter!("bootjack_render_failures_total").increment(1),
+        Event::Reserved { change, .. } => {
+            counter!("bootjack_reservation_changes_total", "change" => *change).increment(1);
+        }
+        Event::Revoked { .. } => counter!("bootjack_leases_revoked_total").increment(1),
+        Event::Listening { .. }
+        | Event::Ready { .. }
+        | Event::Stopped { .. }
+        | Event::SetAside { .. }
+        | Event::Noticed { .. }
+        | Event::Failed { .. } => {}
+    }
+}

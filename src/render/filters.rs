@@ -1,0 +1,75 @@
+//! Quoting, by name. Each refuses what is not defined: a filter would otherwise turn a misspelt name into `null`.
+
+use minijinja::value::ValueKind;
+use minijinja::{Environment, Error, ErrorKind, Value};
+
+pub(super) fn add_to(environment: &mut Environment<'_>) {
+    environment.add_filter("yaml", json);
+    environment.add_filter("json", json);
+    environment.add_filter("tojson", json);
+    environment.add_filter("sh", sh);
+    environment.add_filter("karg", karg);
+}
+
+/// A value as JSON, which is also YAML's flow style: no content can end the value it stands in.
+fn json(value: &Value) -> Result<String, Error> {
+    serde_json::to_string(defined(value)?)
+        .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))
+}
+
+/// One word for a POSIX shell.
+fn sh(value: &Value) -> Result<String, Error> {
+    let text = scalar(value)?;
+    if text.contains('\0') {
+        return Err(refused("a NUL octet", "a shell word"));
+    }
+    Ok(format!("'{}'", text.replace('\'', r"'\''")))
+}
+
+/// A part of a kernel argument: it must stay one argument, in a boot loader's script too.
+fn karg(value: &Value) -> Result<String, Error> {
+    let text = scalar(value)?;
+    match check_argument(&text) {
+        Ok(()) => Ok(text),
+        Err(what) => Err(refused(what, "a kernel argument")),
+    }
+}
+
+/// Whether the text stays one word, and means itself, on a line of an iPXE script; or what is wrong with it.
+pub(crate) fn check_argument(text: &str) -> Result<(), &'static str> {
+    if text.is_empty() {
+        Err("nothing")
+    } else if text.contains(|c: char| c.is_whitespace()) {
+        Err("white space")
+    } else if text.contains(|c: char| c.is_control()) {
+        Err("a control character")
+    } else if text.contains("${") || text.contains("$(") {
+        Err("`${`, which iPXE would expand")
+    } else if matches!(text, "&&" | "||" | "!" | ";") || text.starts_with('#') {
+        Err("an operator of iPXE scripts")
+    } else {
+        Ok(())
+    }
+}
+
+fn defined(value: &Value) -> Result<&Value, Error> {
+    if value.is_undefined() {
+        Err(Error::from(ErrorKind::UndefinedError))
+    } else {
+        Ok(value)
+    }
+}
+
+fn scalar(value: &Value) -> Result<String, Error> {
+    match defined(value)?.kind() {
+        ValueKind::Bool | ValueKind::Number | ValueKind::String => Ok(value.to_string()),
+        kind => Err(refused(&format!("a {kind}"), "one word")),
+    }
+}
+
+fn refused(what: &str, wanted: &str) -> Error {
+    Error::new(
+        ErrorKind::InvalidOperation,
+        format!("wanted {wanted}, got {what}"),
+    )
+}

@@ -1,0 +1,137 @@
+//! Profiles from their files. In: the name of a directory and the text of each file in it. Out: a profile, or every problem in
+//! it.
+
+use std::collections::BTreeMap;
+
+use crate::config::reader::{Problem, Reader, Section};
+use crate::model::{BootFiles, Cpu, Profile};
+
+/// The file that makes a directory a profile.
+pub const PROFILE_FILE: &str = "profile.toml";
+
+/// Names that templates are given by us; a variable of the same name would be hidden.
+pub const GIVEN_NAMES: [&str; 6] = [
+    "machine",
+    "subnet",
+    "server_url",
+    "seed_url",
+    "arch",
+    "firmware",
+];
+
+/// Reads a profile. `files` holds the text of every file by name, `profile.toml` among them.
+pub fn read(name: &str, mut files: BTreeMap<String, String>) -> Result<Profile, Vec<Problem>> {
+    let Some(text) = files.remove(PROFILE_FILE) else {
+        return Err(vec![Problem {
+            line: 0,
+            place: String::new(),
+            text: format!("{PROFILE_FILE} is missing"),
+        }]);
+    };
+    let mut reader = Reader::new(&text);
+    let root = &mut reader.root;
+    let description = root.text("description").map(|at| at.value);
+    let vars = root.vars("vars");
+    for hidden in GIVEN_NAMES
+        .iter()
+        .filter(|given| vars.contains_key(**given))
+    {
+        let place = format!("vars.{hidden}");
+        root.report(
+            0,
+            &place,
+            "is a name that Bootjack gives to templates; choose another",
+        );
+    }
+    let mut boot = BTreeMap::new();
+    for cpu in Cpu::ALL {
+        if root.has(cpu.as_str()) {
+            let mut section = root.section(cpu.as_str());
+            boot.extend(read_boot_files(&mut section).map(|files| (cpu, files)));
+            section.finish();
+        } else {
+            // Asked for, so that a misspelt table is answered with the right name.
+            let _ = root.section(cpu.as_str());
+        }
+    }
+    let documents = read_documents(root, &files);
+    let mut problems = reader.problems();
+    problems.extend(files.iter().filter_map(|(file, source)| {
+        let error = super::check(file, source).err()?;
+        Some(Problem {
+            line: 0,
+            place: String::new(),
+            text: error.to_string(),
+        })
+    }));
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    Ok(Profile {
+        name: name.to_owned(),
+        description: description.unwrap_or_default(),
+        vars,
+        boot,
+        documents,
+        templates: files,
+    })
+}
+
+fn read_boot_files(section: &mut Section) -> Option<BootFiles> {
+    let kernel = section.text("kernel");
+    let initrd = section
+        .texts("initrd")
+        .map(|at| at.value)
+        .unwrap_or_default();
+    let args = section.texts("args").map(|at| at.value).unwrap_or_default();
+    for (key, at) in kernel
+        .iter()
+        .map(|at| ("kernel", at))
+        .chain(initrd.iter().map(|at| ("initrd", at)))
+        .chain(args.iter().map(|at| ("args", at)))
+    {
+        if let Err(error) = super::check(key, &at.value) {
+            section.report(at.line, key, error);
+        }
+    }
+    if kernel.is_none() {
+        section.report(
+            section.line(),
+            "kernel",
+            "is missing; give a path below http.files, or a URL",
+        );
+    }
+    let text = |at: crate::config::reader::At<String>| at.value;
+    Some(BootFiles {
+        kernel: kernel?.value,
+        initrd: initrd.into_iter().map(text).collect(),
+        args: args.into_iter().map(text).collect(),
+    })
+}
+
+fn read_documents(
+    root: &mut Section,
+    files: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    let mut documents = BTreeMap::new();
+    for (name, file) in root.text_map("documents") {
+        let key = format!("documents.{name}");
+        let is_plain = !name.is_empty()
+            && !name.starts_with('.')
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        if !is_plain {
+            root.report(
+                file.line,
+                &key,
+                "wanted a document's name of letters, digits and . _ -",
+            );
+        } else if !files.contains_key(&file.value) {
+            let text = format!("no file {} in the profile's directory", file.value);
+            root.report(file.line, &key, text);
+        }
+        documents.insert(name, file.value);
+    }
+    documents
+}

@@ -1,0 +1,117 @@
+//! The form of records on disk: keys that sort as people read them, and values that say their version, so that a later
+//! version can read what this one wrote.
+//!
+//! | key | value |
+//! |---|---|
+//! | `lease/` + 4 octets of the address | version octet, then the lease as JSON |
+//! | `reservation/` + id | version octet, then the reservation as JSON |
+//! | `revision` | version octet, then the number as JSON |
+
+use std::net::Ipv4Addr;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{RecordChange, Records};
+use crate::model::{Lease, Reservation};
+
+/// The first octet of every value.
+const VERSION: u8 = 1;
+
+const LEASE: &[u8] = b"lease/";
+const RESERVATION: &[u8] = b"reservation/";
+const REVISION: &[u8] = b"revision";
+
+/// A key, and its new value or none to remove it.
+pub(super) fn encode(change: &RecordChange) -> Result<(Vec<u8>, Option<Vec<u8>>), String> {
+    Ok(match change {
+        RecordChange::PutReservation(r) => (reservation_key(&r.id), Some(value(r)?)),
+        RecordChange::DeleteReservation(id) => (reservation_key(id), None),
+        RecordChange::PutLease(lease) => (lease_key(lease.address), Some(value(lease)?)),
+        RecordChange::DeleteLease(address) => (lease_key(*address), None),
+        RecordChange::Revision(revision) => (REVISION.to_vec(), Some(value(revision)?)),
+    })
+}
+
+/// Adds one key and value to `records`.
+pub(super) fn decode(key: &[u8], octets: &[u8], records: &mut Records) -> Result<(), String> {
+    if key.starts_with(LEASE) {
+        records.leases.push(parse::<Lease>(octets)?);
+    } else if key.starts_with(RESERVATION) {
+        records.reservations.push(parse::<Reservation>(octets)?);
+    } else if key == REVISION {
+        records.revision = parse(octets)?;
+    } else {
+        return Err(format!("unknown key {}", key.escape_ascii()));
+    }
+    Ok(())
+}
+
+fn reservation_key(id: &str) -> Vec<u8> {
+    [RESERVATION, id.as_bytes()].concat()
+}
+
+fn lease_key(address: Ipv4Addr) -> Vec<u8> {
+    [LEASE, &address.octets()].concat()
+}
+
+fn value<T: Serialize>(value: &T) -> Result<Vec<u8>, String> {
+    let mut octets = vec![VERSION];
+    serde_json::to_writer(&mut octets, value).map_err(|error| error.to_string())?;
+    Ok(octets)
+}
+
+fn parse<T: DeserializeOwned>(octets: &[u8]) -> Result<T, String> {
+    match octets {
+        [VERSION, json @ ..] => serde_json::from_slice(json).map_err(|error| error.to_string()),
+        [version, ..] => Err(format!(
+            "written in form {version}, which this bootjackd does not know; use the version that wrote it"
+        )),
+        [] => Err("empty".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ClientKey, LeaseState, MacAddr};
+
+    /// What version 1 wrote must stay readable for ever: this text is not to be changed, only added to.
+    #[test]
+    fn records_of_version_1_are_read_and_written_octet_by_octet() {
+        let lease = Lease {
+            address: Ipv4Addr::new(198, 18, 0, 100),
+            client: ClientKey::Mac(MacAddr([0x52, 0x54, 0, 0, 0, 1])),
+            state: LeaseState::Bound,
+            expires_secs: 1_800_000_000,
+            hostname: Some("node-1".into()),
+        };
+        let (key, octets) = encode(&RecordChange::PutLease(lease.clone())).expect("encodes");
+        assert_eq!(key, b"lease/\xc6\x12\x00\x64");
+        assert_eq!(
+            octets
+                .as_deref()
+                .map(|o| o.escape_ascii().to_string())
+                .as_deref(),
+            Some(
+                r#"\x01{\"address\":\"198.18.0.100\",\"client\":\"52:54:00:00:00:01\",\"state\":\"bound\",\"expires_secs\":1800000000,\"hostname\":\"node-1\"}"#
+            )
+        );
+        let mut records = Records::default();
+        decode(&key, &octets.expect("a value"), &mut records).expect("decodes");
+        assert_eq!(records.leases, [lease]);
+
+        let reservation = br#"{"id":"node-1","mac":"52:54:00:00:00:01","address":"198.18.0.10","hostname":"node-1","profile":"debian-12","vars":{"cpus":2,"ssh_key":"ssh-ed25519 AAAA"},"source":"api","revision":7,"created_secs":1,"updated_secs":2}"#;
+        let octets = [&[1], &reservation[..]].concat();
+        decode(b"reservation/node-1", &octets, &mut records).expect("decodes");
+        let read = records.reservations.pop().expect("one");
+        let (_, written) = encode(&RecordChange::PutReservation(read)).expect("encodes");
+        assert_eq!(written, Some(octets));
+    }
+
+    #[test]
+    fn a_later_form_is_refused_rather_than_misread() {
+        let refused = decode(b"revision", b"\x027", &mut Records::default()).expect_err("refused");
+        assert!(refused.contains("form 2"), "{refused}");
+    }
+}

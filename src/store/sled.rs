@@ -1,0 +1,98 @@
+//! Records in sled 0.34: the only file that names it.
+//!
+//! sled's `flush` ends in `sync_file_range`, which a power cut can undo; a true fsync follows only every half second. So each
+//! synced write ends with `sync_data` on the database file itself.
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::{Backend, RecordChange, Records, StoreError, record};
+
+/// An open database; it is closed, and its lock let go, when this is dropped.
+pub struct Sled {
+    path: PathBuf,
+    db: ::sled::Db,
+    /// sled's own file, for true syncs.
+    file: File,
+    _lock: File,
+}
+
+impl Sled {
+    /// Opens the database in `data_dir`; makes the directory, for its owner alone, if it is missing.
+    pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        let broken = |problem: &dyn std::fmt::Display| StoreError::Broken {
+            path: data_dir.display().to_string(),
+            problem: problem.to_string(),
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(data_dir)
+            .and_then(|()| std::fs::set_permissions(data_dir, Permissions::from_mode(0o700)))
+            .map_err(|error| broken(&error))?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(data_dir.join("lock"))
+            .map_err(|error| broken(&error))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| StoreError::Locked(data_dir.display().to_string()))?;
+
+        let path = data_dir.join("db");
+        let db = ::sled::Config::new()
+            .path(&path)
+            .cache_capacity(64 << 20)
+            .open()
+            .map_err(|error| broken(&error))?;
+        let file = File::open(path.join("db")).map_err(|error| broken(&error))?;
+        Ok(Self {
+            path: data_dir.to_owned(),
+            db,
+            file,
+            _lock: lock,
+        })
+    }
+
+    fn broken(&self, problem: impl std::fmt::Display) -> StoreError {
+        StoreError::Broken {
+            path: self.path.display().to_string(),
+            problem: problem.to_string(),
+        }
+    }
+}
+
+impl Backend for Sled {
+    fn load(&mut self) -> Result<Records, StoreError> {
+        let mut records = Records::default();
+        for entry in self.db.iter() {
+            let (key, value) = entry.map_err(|error| self.broken(error))?;
+            record::decode(&key, &value, &mut records).map_err(|problem| {
+                self.broken(format!("record {}: {problem}", key.escape_ascii()))
+            })?;
+        }
+        Ok(records)
+    }
+
+    fn write(&mut self, changes: &[RecordChange], sync: bool) -> Result<(), StoreError> {
+        let mut batch = ::sled::Batch::default();
+        for change in changes {
+            match record::encode(change).map_err(|problem| self.broken(problem))? {
+                (key, Some(value)) => batch.insert(key, value),
+                (key, None) => batch.remove(key),
+            }
+        }
+        self.db
+            .apply_batch(batch)
+            .map_err(|error| self.broken(error))?;
+        if sync {
+            self.db.flush().map_err(|error| self.broken(error))?;
+            self.file.sync_data().map_err(|error| self.broken(error))?;
+        }
+        Ok(())
+    }
+}

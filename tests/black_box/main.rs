@@ -1,0 +1,8 @@
+//! Tests from outside: the program as its users run it, with real sockets, real clients and real firmware.
+//!
+//! They need root, or a user namespace that stands for it (`make test` sees to either), and the packages of
+//! `deploy/packages.sh test`; what is missing fails them by name.
+
+mod check;
+mod serve;
+mod support;
