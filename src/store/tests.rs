@@ -1,1 +1,219 @@
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use super::*;
+use crate::model::{MacAddr, Pool, Source, Subnet};
+
+fn address(last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(198, 18, 0, last)
+}
+
+fn mac(last: u8) -> MacAddr {
+    MacAddr([0x52, 0x54, 0, 0, 0, last])
+}
+
+fn catalog() -> Catalog {
+    let subnet = Subnet {
+        cidr: "198.18.0.0/24".parse().expect("a network"),
+        pools: vec![Pool {
+            first: address(100),
+            last: address(199),
+        }],
+        router: None,
+        dns: vec![],
+        domain: None,
+        lease_time: Duration::from_secs(3600),
+    };
+    Catalog::new(vec![subnet], BTreeMap::new())
+}
+
+fn node(n: u8) -> Reservation {
+    Reservation {
+        id: format!("node-{n}"),
+        mac: mac(n),
+        address: Some(address(n)),
+        hostname: None,
+        profile: None,
+        vars: Default::default(),
+        source: Source::Api,
+        revision: 0,
+        created_secs: 0,
+        updated_secs: 0,
+    }
+}
+
+fn lease(last: u8, client: u8, state: LeaseState) -> Lease {
+    Lease {
+        address: address(last),
+        client: ClientKey::Mac(mac(client)),
+        state,
+        expires_secs: 1000,
+        hostname: None,
+    }
+}
+
+fn open(backend: Box<dyn Backend>) -> (Store, Writer, Opened) {
+    Store::open(backend, catalog()).expect("opens")
+}
+
+/// A backend that fails when told to, and counts its writes.
+#[derive(Clone, Default)]
+struct Faulty {
+    inner: Memory,
+    fails: Arc<AtomicBool>,
+}
+
+impl Backend for Faulty {
+    fn load(&mut self) -> Result<Records, StoreError> {
+        self.inner.load()
+    }
+
+    fn write(&mut self, changes: &[RecordChange], sync: bool) -> Result<(), StoreError> {
+        if self.fails.load(Ordering::Relaxed) {
+            return Err(StoreError::Broken {
+                path: "memory".into(),
+                problem: "no space left on device".into(),
+            });
+        }
+        self.inner.write(changes, sync)
+    }
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_opening_again() {
+    let home = tempfile::tempdir().expect("a directory");
+    let (store, writer, _) = open(open_sled(home.path()).expect("opens"));
+    store
+        .change(Change::Create(node(1)), 7)
+        .await
+        .expect("created");
+    store
+        .change(Change::Create(node(2)), 8)
+        .await
+        .expect("created");
+    let delete = Change::Delete {
+        id: "node-2".into(),
+        expected: None,
+    };
+    store.change(delete, 9).await.expect("deleted");
+    let bound = BindingChange::Put(lease(100, 9, LeaseState::Bound));
+    assert_eq!(store.bind(vec![bound], 0).await, Ok(vec![true]));
+    drop(store);
+    writer.join().expect("ends");
+
+    let (store, _writer, _) = open(open_sled(home.path()).expect("opens again"));
+    let catalog = store.catalog();
+    assert_eq!(catalog.len(), 1);
+    let kept = catalog.by_id("node-1").expect("kept");
+    assert_eq!((kept.revision, kept.created_secs), (1, 7));
+    assert_eq!(
+        store.bindings().at(address(100)).map(|l| l.state),
+        Some(LeaseState::Bound)
+    );
+    let third = store
+        .change(Change::Create(node(3)), 0)
+        .await
+        .expect("created");
+    assert_eq!(
+        third.reservation.revision, 4,
+        "a revision is never given out twice"
+    );
+}
+
+#[test]
+fn a_second_process_is_refused_in_a_sentence() {
+    let home = tempfile::tempdir().expect("a directory");
+    let _first = open_sled(home.path()).expect("opens");
+    let second = open_sled(home.path()).err().map(|error| error.to_string());
+    let wanted = format!(
+        "store {}: locked by another process; is bootjackd already running?",
+        home.path().display()
+    );
+    assert_eq!(second, Some(wanted));
+}
+
+#[tokio::test]
+async fn writing_a_reservation_takes_the_address_back_from_whoever_leased_it() {
+    let (store, _writer, _) = open(Box::new(Memory::default()));
+    let bound = BindingChange::Put(lease(100, 9, LeaseState::Bound));
+    store.bind(vec![bound.clone()], 0).await.expect("bound");
+    let mut reservation = node(1);
+    reservation.address = Some(address(100));
+    let written = store
+        .change(Change::Create(reservation), 0)
+        .await
+        .expect("created");
+    assert_eq!(written.revoked.len(), 1);
+    assert!(store.bindings().at(address(100)).is_none());
+    assert_eq!(
+        store.bind(vec![bound], 0).await,
+        Ok(vec![false]),
+        "decided before, committed after"
+    );
+}
+
+#[tokio::test]
+async fn two_decisions_for_one_address_do_not_both_stand() {
+    let (store, _writer, _) = open(Box::new(Memory::default()));
+    let both = [1, 2].map(|client| BindingChange::Put(lease(100, client, LeaseState::Bound)));
+    assert_eq!(store.bind(both.to_vec(), 0).await, Ok(vec![true, false]));
+}
+
+#[tokio::test]
+async fn a_write_that_fails_changes_nothing_and_says_so() {
+    let backend = Faulty::default();
+    let (store, _writer, _) = open(Box::new(backend.clone()));
+    store
+        .change(Change::Create(node(1)), 0)
+        .await
+        .expect("created");
+    backend.fails.store(true, Ordering::Relaxed);
+    let failed = store
+        .change(Change::Create(node(2)), 0)
+        .await
+        .expect_err("fails");
+    assert!(failed.to_string().contains("no space left"), "{failed}");
+    let bound = BindingChange::Put(lease(100, 9, LeaseState::Bound));
+    assert!(store.bind(vec![bound], 0).await.is_err());
+    assert_eq!(store.catalog().len(), 1);
+    assert!(store.bindings().is_empty());
+    backend.fails.store(false, Ordering::Relaxed);
+    store
+        .change(Change::Create(node(2)), 0)
+        .await
+        .expect("works again");
+}
+
+#[tokio::test]
+async fn a_stored_reservation_that_the_configuration_contradicts_is_kept_but_not_followed() {
+    let mut contradicting = node(1);
+    contradicting.mac = mac(7);
+    let records = Records {
+        reservations: vec![contradicting, node(2)],
+        leases: vec![
+            lease(1, 7, LeaseState::Bound),
+            lease(100, 8, LeaseState::Bound),
+        ],
+        revision: 5,
+    };
+    let mut from_file = node(1);
+    from_file.source = Source::ConfigFile;
+    from_file.id = "from-file".into();
+    let catalog = catalog().with(&Change::Create(from_file)).expect("fits");
+    let (store, _writer, opened) =
+        Store::open(Box::new(Memory::with(records)), catalog).expect("opens");
+    assert_eq!(opened.set_aside.len(), 1);
+    assert_eq!(opened.revoked, [lease(1, 7, LeaseState::Bound)]);
+    assert_eq!(store.catalog().len(), 2);
+    let delete = Change::Delete {
+        id: "node-1".into(),
+        expected: None,
+    };
+    store
+        .change(delete.clone(), 0)
+        .await
+        .expect("it can be deleted");
+    assert!(store.change(delete, 0).await.is_err(), "once");
+}

@@ -1,1 +1,167 @@
+use super::*;
+use crate::catalog::Change;
+use crate::model::Source;
 
+const SERVER: &str = "http://198.18.0.1";
+
+fn mac() -> MacAddr {
+    MacAddr([0x52, 0x54, 0, 0, 0, 1])
+}
+
+fn profile(toml: &str, files: &[(&str, &str)]) -> Profile {
+    let mut all: BTreeMap<String, String> = (files.iter())
+        .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
+        .collect();
+    all.insert("profile.toml".into(), toml.into());
+    crate::render::profile::read("test", all).expect("a sound profile")
+}
+
+fn catalog(profile: Option<Profile>, vars: Vars) -> Catalog {
+    let reservation = Reservation {
+        id: "node-1".into(),
+        mac: mac(),
+        address: None,
+        hostname: Some("node-1".into()),
+        profile: profile.as_ref().map(|p| p.name.clone()),
+        vars,
+        source: Source::Api,
+        revision: 1,
+        created_secs: 0,
+        updated_secs: 0,
+    };
+    let profiles = profile.into_iter().map(|p| (p.name.clone(), p)).collect();
+    Catalog::new(vec![], profiles)
+        .with(&Change::Create(reservation))
+        .expect("fits")
+}
+
+fn vars(pairs: &[(&str, &str)]) -> Vars {
+    (pairs.iter())
+        .map(|(name, text)| ((*name).to_owned(), Var::Text((*text).to_owned())))
+        .collect()
+}
+
+const TOML: &str = r#"
+[vars]
+release = "12"
+[x86_64]
+kernel = "debian-{{ release }}/vmlinuz"
+initrd = ["a.img", "http://elsewhere.test/b.img"]
+args = ["quiet", "ds=nocloud;s={{ seed_url }}"]
+[documents]
+user-data = "user-data.j2"
+"#;
+
+#[test]
+fn a_boot_script_names_kernel_initrds_and_arguments_as_urls() {
+    let catalog = catalog(Some(profile(TOML, &[("user-data.j2", "")])), Vars::new());
+    let asker = Asker::find(&catalog, mac(), SERVER).expect("known");
+    let bios = asker
+        .boot_script(Cpu::X86_64, Firmware::Bios)
+        .expect("renders");
+    assert!(bios.starts_with("#!ipxe\n"));
+    for line in [
+        "kernel --name kernel http://198.18.0.1/files/debian-12/vmlinuz quiet ds=nocloud;s=http://198.18.0.1/machines/52-54-00-00-00-01/nocloud/ || goto failed\n",
+        "initrd --name initrd0 http://198.18.0.1/files/a.img || goto failed\n",
+        "initrd --name initrd1 http://elsewhere.test/b.img || goto failed\n",
+    ] {
+        assert!(bios.contains(line), "{line} in\n{bios}");
+    }
+    let uefi = asker
+        .boot_script(Cpu::X86_64, Firmware::Uefi)
+        .expect("renders");
+    assert!(
+        uefi.contains("vmlinuz initrd=initrd0 initrd=initrd1 quiet"),
+        "{uefi}"
+    );
+    let other = asker
+        .boot_script(Cpu::Aarch64, Firmware::Uefi)
+        .expect("renders");
+    assert!(other.contains("no files for aarch64") && !other.contains("kernel --name"));
+}
+
+#[test]
+fn without_a_profile_the_local_disk_is_booted_as_the_firmware_does_it() {
+    let catalog = catalog(None, Vars::new());
+    let asker = Asker::find(&catalog, mac(), SERVER).expect("known");
+    let bios = asker
+        .boot_script(Cpu::X86_64, Firmware::Bios)
+        .expect("renders");
+    let uefi = asker
+        .boot_script(Cpu::X86_64, Firmware::Uefi)
+        .expect("renders");
+    assert!(
+        bios.contains("sanboot --no-describe --drive 0x80"),
+        "{bios}"
+    );
+    assert!(
+        !uefi.contains("sanboot") && uefi.ends_with("exit 0\n"),
+        "{uefi}"
+    );
+}
+
+#[test]
+fn the_four_documents_of_nocloud_are_there_for_every_known_machine() {
+    let catalog = catalog(None, vars(&[("ssh_key", "ssh-ed25519 AAAA: me")]));
+    let asker = Asker::find(&catalog, mac(), SERVER).expect("known");
+    let texts = Document::NOCLOUD.map(|d| asker.document(&d).expect("renders"));
+    assert!(
+        texts[0].contains("local-hostname: \"node-1\"\n"),
+        "{}",
+        texts[0]
+    );
+    assert_eq!(
+        texts[1],
+        "#cloud-config\nssh_authorized_keys:\n  - \"ssh-ed25519 AAAA: me\"\n"
+    );
+    assert_eq!(texts[2], "#cloud-config\n{}\n");
+    assert!(
+        texts[3].contains("macaddress: \"52:54:00:00:00:01\""),
+        "{}",
+        texts[3]
+    );
+}
+
+#[test]
+fn the_instance_id_changes_with_the_configuration_and_only_then() {
+    let id = |vars: Vars| {
+        let catalog = catalog(None, vars);
+        let asker = Asker::find(&catalog, mac(), SERVER).expect("known");
+        asker.document(&Document::MetaData).expect("renders")
+    };
+    assert_eq!(id(vars(&[("a", "1")])), id(vars(&[("a", "1")])));
+    assert_ne!(id(vars(&[("a", "1")])), id(vars(&[("a", "2")])));
+}
+
+#[test]
+fn a_machines_own_variables_win_over_the_profiles_and_ours_over_both() {
+    let text = "{{ release }} {{ machine.mac }}";
+    let profile = profile(TOML, &[("user-data.j2", text)]);
+    let catalog = catalog(Some(profile), vars(&[("release", "13"), ("machine", "x")]));
+    let asker = Asker::find(&catalog, mac(), SERVER).expect("known");
+    assert_eq!(
+        asker.document(&Document::UserData).as_deref(),
+        Ok("13 52:54:00:00:00:01")
+    );
+}
+
+#[test]
+fn a_variable_cannot_add_an_argument_or_a_command_to_a_boot_script() {
+    let toml = "[x86_64]\nkernel = \"k\"\nargs = [\"name={{ name }}\"]\n";
+    for hostile in ["a b", "a\nshell", "${net0/mac}", "a\tb"] {
+        let catalog = catalog(Some(profile(toml, &[])), vars(&[("name", hostile)]));
+        let asker = Asker::find(&catalog, mac(), SERVER).expect("known");
+        let refused = asker.boot_script(Cpu::X86_64, Firmware::Bios);
+        assert!(refused.is_err(), "{hostile:?}: {refused:?}");
+    }
+}
+
+#[test]
+fn an_unknown_machine_has_no_documents() {
+    let catalog = catalog(None, Vars::new());
+    let stranger = MacAddr([2, 0, 0, 0, 0, 9]);
+    assert!(matches!(
+        Asker::find(&catalog, stranger, SERVER),
+        Err(NoDocument::UnknownMachine(_))
+    ));
+}
