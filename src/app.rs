@@ -135,6 +135,7 @@ struct Bound {
 /// Runs the service until `stop`; everything acknowledged is on disk when it returns.
 pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()> {
     let Loaded { config, catalog } = loaded;
+    raise_file_limit();
     let backend = open_sled(&config.data_dir)?;
     let (store, writer, opened) = Store::open(backend, catalog)?;
     tell_opened(&opened);
@@ -166,7 +167,10 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
     )?;
     for listener in bound.http {
         let (shared, stop) = (shared.clone(), stop.clone());
-        tasks.spawn(async move { Ok(http::server::serve(listener, shared, stop).await?) });
+        tasks.spawn(async move {
+            http::server::serve(listener, shared, stop).await;
+            Ok(())
+        });
     }
     if let Some(listener) = bound.admin {
         let stop = stop.clone();
@@ -185,12 +189,30 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
     let ended = run(&mut tasks, &stop).await;
     let stopping = Instant::now();
     drain(tasks).await;
-    drop((store, shared, served));
-    tokio::task::spawn_blocking(move || writer.join()).await??;
+    tokio::task::spawn_blocking(move || writer.close()).await??;
     emit(&Event::Stopped {
         elapsed_ms: u64::try_from(stopping.elapsed().as_millis()).unwrap_or(u64::MAX),
     });
     ended
+}
+
+/// A thousand machines that boot at once hold a thousand transfers: the soft limit of 1024 files is a habit, not a need.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        emit(&Event::Noticed {
+            about: "files",
+            detail: format!(
+                "the limit of open files stays at {:?}: {error}",
+                limit.current
+            ),
+        });
+    }
 }
 
 /// Waits for `stop`, or for a task that ends by itself: none should.

@@ -124,11 +124,17 @@ fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        // The first one asks; a second one, from somebody who will not wait for the drain, ends it. Nothing acknowledged is lost.
+        for asked in [false, true] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if asked {
+                std::process::exit(130);
+            }
+            stop.cancel();
         }
-        stop.cancel();
     });
     Ok(())
 }

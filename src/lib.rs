@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! floor 4  main  app  cli                                        start, wire, drain, exit
-//! floor 3  dhcp/server  tftp/server  http/{server,files}  grpc/{server,convert}
+//! floor 3  dhcp/server  tftp/server  http/{server,connections,files}  grpc/{server,convert}
 //!                                                                the four shells: bytes in, bytes out
 //! floor 2  store/  observe/  net                                 shared machinery with effects
 //! floor 1  dhcp/{request,view,decide,pool,bootfile,reply,route}  pure: protocol and policy

@@ -10,25 +10,25 @@
 //! | `/healthz` | 200 while the service lives |
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::connect_info::Connected;
 use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use axum::http::{HeaderValue, Request, Response, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use axum::serve::{IncomingStream, Listener};
 use serde::Deserialize;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
 use uuid::Uuid;
 
+use super::connections::{self, Ends};
 use super::document::{Asker, NoDocument};
 use super::files::{Files, Told, status};
 use crate::model::{Cpu, Document, Event, Firmware, MacAddr, Transfer};
@@ -43,13 +43,6 @@ struct Inner {
     store: Store,
     files: Option<Files>,
     programs: Option<Files>,
-}
-
-/// Both ends of a connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Ends {
-    remote: SocketAddr,
-    local: SocketAddr,
 }
 
 impl Shared {
@@ -68,15 +61,19 @@ impl Shared {
 }
 
 /// Serves on `listener` until `stop`; requests that run by then are finished.
-pub async fn serve(
-    listener: TcpListener,
-    shared: Shared,
-    stop: CancellationToken,
-) -> io::Result<()> {
-    let app = routes(shared).into_make_service_with_connect_info::<Ends>();
-    axum::serve(NoDelay(listener), app)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
+pub async fn serve(listener: TcpListener, shared: Shared, stop: CancellationToken) {
+    let routes = routes(shared);
+    let answer = move |ends: Ends, mut request: Request<Body>| {
+        request.extensions_mut().insert(ConnectInfo(ends));
+        let routes = routes.clone();
+        async move {
+            match routes.oneshot(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            }
+        }
+    };
+    connections::serve(listener, answer, stop).await;
 }
 
 fn routes(shared: Shared) -> Router {
@@ -325,35 +322,4 @@ fn refuse(ends: Ends, path: &str, code: StatusCode, reason: &str) -> Response<Bo
 
 fn millis(started: Instant) -> u64 {
     u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
-}
-
-/// A listener whose connections send small answers at once: Nagle's algorithm would hold each back for 40 ms.
-struct NoDelay(TcpListener);
-
-impl Listener for NoDelay {
-    type Io = TcpStream;
-    type Addr = Ends;
-
-    async fn accept(&mut self) -> (TcpStream, Ends) {
-        loop {
-            let (stream, remote) = Listener::accept(&mut self.0).await;
-            // A connection that is gone already has no local end.
-            if let Ok(local) = stream.local_addr() {
-                let _ = stream.set_nodelay(true);
-                return (stream, Ends { remote, local });
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<Ends> {
-        let local = self.0.local_addr()?;
-        let remote = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        Ok(Ends { remote, local })
-    }
-}
-
-impl Connected<IncomingStream<'_, NoDelay>> for Ends {
-    fn connect_info(stream: IncomingStream<'_, NoDelay>) -> Self {
-        *stream.remote_addr()
-    }
 }

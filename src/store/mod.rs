@@ -109,6 +109,7 @@ enum Job {
         now_secs: u64,
         reply: oneshot::Sender<Result<Vec<bool>, StoreError>>,
     },
+    Close,
 }
 
 /// The store, shared by all shells.
@@ -118,8 +119,11 @@ pub struct Store {
     jobs: mpsc::Sender<Job>,
 }
 
-/// The writing thread; joined when the service stops.
-pub struct Writer(JoinHandle<()>);
+/// The writing thread, to be closed when the service stops.
+pub struct Writer {
+    thread: JoinHandle<()>,
+    jobs: mpsc::Sender<Job>,
+}
 
 impl Store {
     /// Opens a store over `backend`. `catalog` holds what the configuration says; the reservations of the backend are added.
@@ -164,14 +168,18 @@ impl Store {
                 .map(|(reservation, _)| reservation.clone())
                 .collect(),
         };
-        let writer = std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || committer.run(waiting))
             .map_err(|error| StoreError::Broken {
                 path: "writer thread".to_owned(),
                 problem: error.to_string(),
             })?;
-        Ok((Self { shared, jobs }, Writer(writer), opened))
+        let writer = Writer {
+            thread,
+            jobs: jobs.clone(),
+        };
+        Ok((Self { shared, jobs }, writer, opened))
     }
 
     /// Subnets, profiles and reservations as they are now.
@@ -234,9 +242,11 @@ impl Store {
 }
 
 impl Writer {
-    /// Waits until everything is on disk. All `Store`s must be gone, or this waits for ever.
-    pub fn join(self) -> Result<(), StoreError> {
-        self.0.join().map_err(|_| StoreError::Stopped)
+    /// Commits what waits, syncs, and ends; whoever asks for more is told that the store has stopped. Blocks.
+    pub fn close(self) -> Result<(), StoreError> {
+        // It fails where the thread is gone already, and then joining says so.
+        let _ = self.jobs.blocking_send(Job::Close);
+        self.thread.join().map_err(|_| StoreError::Stopped)
     }
 }
 
@@ -275,13 +285,15 @@ type Acknowledge = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 impl Committer {
     fn run(&mut self, mut waiting: mpsc::Receiver<Job>) {
-        while let Some(first) = waiting.blocking_recv() {
+        let mut closing = false;
+        while !closing && let Some(first) = waiting.blocking_recv() {
             let mut jobs = vec![first];
             while jobs.len() < JOBS_PER_COMMIT
                 && let Ok(job) = waiting.try_recv()
             {
                 jobs.push(job);
             }
+            closing = jobs.iter().any(|job| matches!(job, Job::Close));
             self.commit(jobs);
         }
         // The last word of a stopping service: what was written without a sync is synced.
@@ -323,6 +335,7 @@ impl Committer {
     /// Makes the job's change in the draft; answers how to acknowledge it, unless it was refused and told so.
     fn prepare(&self, job: Job, draft: &mut Draft) -> Option<Acknowledge> {
         match job {
+            Job::Close => None,
             Job::Change {
                 change,
                 now_secs,

@@ -100,8 +100,12 @@ async fn what_was_acknowledged_is_there_after_opening_again() {
     store.change(delete, 9).await.expect("deleted");
     let bound = BindingChange::Put(lease(100, 9, LeaseState::Bound));
     assert_eq!(store.bind(vec![bound], 0).await, Ok(vec![true]));
-    drop(store);
-    writer.join().expect("ends");
+    tokio::task::spawn_blocking(|| writer.close())
+        .await
+        .expect("no panic")
+        .expect("ends");
+    let late = store.change(Change::Create(node(4)), 0).await;
+    assert_eq!(late, Err(ChangeError::Failed(StoreError::Stopped)));
 
     let (store, _writer, _) = open(open_sled(home.path()).expect("opens again"));
     let catalog = store.catalog();
