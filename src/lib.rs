@@ -8,7 +8,7 @@
 //! against this table.
 //!
 //! ```text
-//! floor 4  main  app  cli                                        start, wire, drain, exit
+//! floor 4  main  app/  cli                                       start, wire, drain, exit
 //! floor 3  dhcp/server  tftp/server  http/{server,connections,files}  grpc/{server,convert}
 //!                                                                the four shells: bytes in, bytes out
 //! floor 2  store/  observe/  net                                 shared machinery with effects

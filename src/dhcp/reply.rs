@@ -239,3 +239,6 @@ fn raw_option(code: u8, content: &[u8]) -> Vec<u8> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

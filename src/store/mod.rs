@@ -4,6 +4,7 @@
 //! that is waiting, checks each one purely against the state after the ones before it, commits all of them with one sync, and
 //! publishes. A job whose commit fails changes nothing.
 
+mod commit;
 mod memory;
 pub mod profiles;
 mod record;
@@ -17,17 +18,15 @@ use arc_swap::ArcSwap;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use self::commit::{Committer, Job, may_hold};
 pub use self::memory::Memory;
 pub use self::sled::Sled;
 use crate::bindings::Bindings;
 use crate::catalog::{Catalog, Change, Refusal};
-use crate::model::{BindingChange, ClientKey, Lease, LeaseState, Reservation};
+use crate::model::{BindingChange, ClientKey, Lease, Reservation};
 
 /// How many jobs may wait; more make their callers wait.
 const WAITING_JOBS: usize = 1024;
-/// How many jobs one commit carries.
-const JOBS_PER_COMMIT: usize = 256;
-
 /// What a backend keeps.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Records {
@@ -96,20 +95,6 @@ pub struct Opened {
 struct Shared {
     catalog: ArcSwap<Catalog>,
     bindings: ArcSwap<Bindings>,
-}
-
-enum Job {
-    Change {
-        change: Change,
-        now_secs: u64,
-        reply: oneshot::Sender<Result<Written, ChangeError>>,
-    },
-    Bind {
-        changes: Vec<BindingChange>,
-        now_secs: u64,
-        reply: oneshot::Sender<Result<Vec<bool>, StoreError>>,
-    },
-    Close,
 }
 
 /// The store, shared by all shells.
@@ -253,242 +238,6 @@ impl Writer {
 /// Opens the database in `data_dir`, which is made if it is missing, for one process alone.
 pub fn open_sled(data_dir: &Path) -> Result<Box<dyn Backend>, StoreError> {
     Ok(Box::new(Sled::open(data_dir)?))
-}
-
-/// Whether the lease's holder may have its address: nobody else's reservation says otherwise.
-fn may_hold(catalog: &Catalog, lease: &Lease) -> bool {
-    let for_its_client = |reservation: &Arc<Reservation>| {
-        lease.client == ClientKey::Mac(reservation.mac) || lease.state == LeaseState::Declined
-    };
-    catalog.by_address(lease.address).is_none_or(for_its_client)
-}
-
-/// The writing thread's own.
-struct Committer {
-    backend: Box<dyn Backend>,
-    shared: Arc<Shared>,
-    revision: u64,
-    /// Reservations that are on disk and not in the catalog; they can only be deleted.
-    set_aside: Vec<Reservation>,
-}
-
-/// The state that a batch of jobs works towards.
-struct Draft {
-    catalog: Catalog,
-    bindings: Bindings,
-    records: Vec<RecordChange>,
-    revision: u64,
-    sync: bool,
-}
-
-type Acknowledge = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
-
-impl Committer {
-    fn run(&mut self, mut waiting: mpsc::Receiver<Job>) {
-        let mut closing = false;
-        while !closing && let Some(first) = waiting.blocking_recv() {
-            let mut jobs = vec![first];
-            while jobs.len() < JOBS_PER_COMMIT
-                && let Ok(job) = waiting.try_recv()
-            {
-                jobs.push(job);
-            }
-            closing = jobs.iter().any(|job| matches!(job, Job::Close));
-            self.commit(jobs);
-        }
-        // The last word of a stopping service: what was written without a sync is synced.
-        let _ = self.backend.write(&[], true);
-    }
-
-    fn commit(&mut self, jobs: Vec<Job>) {
-        let mut draft = Draft {
-            catalog: (**self.shared.catalog.load()).clone(),
-            bindings: (**self.shared.bindings.load()).clone(),
-            records: Vec::new(),
-            revision: self.revision,
-            sync: false,
-        };
-        let acknowledgements: Vec<Acknowledge> = jobs
-            .into_iter()
-            .filter_map(|job| self.prepare(job, &mut draft))
-            .collect();
-        let outcome = if draft.records.is_empty() {
-            Ok(())
-        } else {
-            self.backend.write(&draft.records, draft.sync)
-        };
-        if outcome.is_ok() {
-            self.revision = draft.revision;
-            self.shared.catalog.store(Arc::new(draft.catalog));
-            self.shared.bindings.store(Arc::new(draft.bindings));
-            for record in &draft.records {
-                if let RecordChange::DeleteReservation(id) = record {
-                    self.set_aside.retain(|reservation| reservation.id != *id);
-                }
-            }
-        }
-        for acknowledge in acknowledgements {
-            acknowledge(outcome.clone());
-        }
-    }
-
-    /// Makes the job's change in the draft; answers how to acknowledge it, unless it was refused and told so.
-    fn prepare(&self, job: Job, draft: &mut Draft) -> Option<Acknowledge> {
-        match job {
-            Job::Close => None,
-            Job::Change {
-                change,
-                now_secs,
-                reply,
-            } => match self.draft_change(change, now_secs, draft) {
-                Ok(written) => Some(Box::new(move |outcome| {
-                    let _ = reply.send(outcome.map(|()| written).map_err(ChangeError::from));
-                })),
-                Err(refusal) => {
-                    let _ = reply.send(Err(refusal.into()));
-                    None
-                }
-            },
-            Job::Bind {
-                changes,
-                now_secs,
-                reply,
-            } => {
-                let accepted: Vec<bool> = changes
-                    .into_iter()
-                    .map(|change| draft.bind(change, now_secs))
-                    .collect();
-                Some(Box::new(move |outcome| {
-                    let _ = reply.send(outcome.map(|()| accepted));
-                }))
-            }
-        }
-    }
-
-    fn draft_change(
-        &self,
-        mut change: Change,
-        now_secs: u64,
-        draft: &mut Draft,
-    ) -> Result<Written, Refusal> {
-        let revision = draft.revision + 1;
-        match &mut change {
-            Change::Create(reservation) => {
-                reservation.revision = revision;
-                reservation.created_secs = now_secs;
-                reservation.updated_secs = now_secs;
-                self.refuse_set_aside(&reservation.id)?;
-            }
-            Change::Update { reservation, .. } => {
-                let known = draft.catalog.by_id(&reservation.id);
-                reservation.created_secs = known.map_or(now_secs, |known| known.created_secs);
-                reservation.revision = revision;
-                reservation.updated_secs = now_secs;
-            }
-            Change::Delete { id, .. } => {
-                if let Some(reservation) = self.set_aside.iter().find(|r| r.id == *id)
-                    && draft.catalog.by_id(id).is_none()
-                {
-                    draft.write_reservation(RecordChange::DeleteReservation(id.clone()), revision);
-                    return Ok(Written {
-                        reservation: reservation.clone(),
-                        revoked: Vec::new(),
-                    });
-                }
-            }
-        }
-        let next = draft.catalog.with(&change)?;
-        let (reservation, record) = match change {
-            Change::Create(reservation) | Change::Update { reservation, .. } => {
-                let record = RecordChange::PutReservation(reservation.clone());
-                (reservation, record)
-            }
-            Change::Delete { id, .. } => {
-                let known = draft.catalog.by_id(&id).map(|known| (**known).clone());
-                let reservation = known.ok_or_else(|| Refusal::NotFound(id.clone()))?;
-                (reservation, RecordChange::DeleteReservation(id))
-            }
-        };
-        draft.catalog = next;
-        draft.write_reservation(record, revision);
-        let revoked = draft.revoke_against(&reservation);
-        Ok(Written {
-            reservation,
-            revoked,
-        })
-    }
-
-    fn refuse_set_aside(&self, id: &str) -> Result<(), Refusal> {
-        match self.set_aside.iter().find(|r| r.id == id) {
-            None => Ok(()),
-            Some(other) => Err(Refusal::Taken {
-                title: id.to_owned(),
-                field: "id",
-                value: id.to_owned(),
-                owner: format!("{} ({}), which is set aside", other.title(), other.mac),
-                next_step: format!("delete {id} first, or pick another id"),
-            }),
-        }
-    }
-}
-
-impl Draft {
-    fn write_reservation(&mut self, record: RecordChange, revision: u64) {
-        self.revision = revision;
-        self.records.push(record);
-        self.records.push(RecordChange::Revision(revision));
-        self.sync = true;
-    }
-
-    /// Takes back the lease that stands in the reservation's way: its address is no longer its holder's.
-    fn revoke_against(&mut self, reservation: &Reservation) -> Vec<Lease> {
-        let held = reservation
-            .address
-            .and_then(|address| self.bindings.at(address))
-            .filter(|lease| !may_hold(&self.catalog, lease))
-            .cloned();
-        if let Some(lease) = &held {
-            self.bindings.forget(lease.address);
-            self.records.push(RecordChange::DeleteLease(lease.address));
-        }
-        held.into_iter().collect()
-    }
-
-    /// Makes the change, unless what was true when it was decided no longer is.
-    fn bind(&mut self, change: BindingChange, now_secs: u64) -> bool {
-        if let BindingChange::Put(lease) = &change {
-            if !self.still_stands(lease, now_secs) {
-                return false;
-            }
-            let is_reserved = self.catalog.by_address(lease.address).is_some();
-            if lease.state != LeaseState::Offered {
-                self.records.push(RecordChange::PutLease(lease.clone()));
-                self.sync |= !is_reserved;
-            }
-        }
-        self.bindings.apply(change);
-        true
-    }
-
-    fn still_stands(&self, lease: &Lease, now_secs: u64) -> bool {
-        let reserved_elsewhere = || {
-            let ClientKey::Mac(mac) = lease.client else {
-                return false;
-            };
-            let reserved = self.catalog.by_mac(mac).and_then(|r| r.address);
-            reserved.is_some_and(|reserved| {
-                reserved != lease.address
-                    && self.catalog.subnet_of(reserved).map(|s| s.cidr)
-                        == self.catalog.subnet_of(lease.address).map(|s| s.cidr)
-            })
-        };
-        let takes = matches!(lease.state, LeaseState::Offered | LeaseState::Bound);
-        let kept_out = self
-            .bindings
-            .at(lease.address)
-            .is_some_and(|held| held.keeps_out(&lease.client, now_secs));
-        may_hold(&self.catalog, lease) && !(takes && (kept_out || reserved_elsewhere()))
-    }
 }
 
 #[cfg(test)]

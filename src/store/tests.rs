@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::*;
-use crate::model::{MacAddr, Pool, Source, Subnet};
+use crate::model::{LeaseState, MacAddr, Pool, Source, Subnet};
 
 fn address(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(198, 18, 0, last)

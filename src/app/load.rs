@@ -1,0 +1,100 @@
+//! The configuration as this machine finds it. In: the file's path. Out: a configuration whose profiles are read and whose
+//! directories exist, or every problem at once.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use thiserror::Error;
+
+use crate::catalog::{Catalog, Change};
+use crate::config::reader::{Problem, Problems};
+use crate::config::{self, Config};
+use crate::store::profiles;
+
+/// What is wrong with the configuration; nothing was started.
+#[derive(Debug, Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct BadConfig(pub Vec<Problems>);
+
+/// A configuration that is sound on this machine, with its profiles.
+pub struct Loaded {
+    pub config: Config,
+    pub catalog: Catalog,
+}
+
+/// Reads the file and the profiles it names, and looks whether the directories it names exist.
+pub fn load(path: &Path) -> anyhow::Result<Loaded> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let file = path
+        .file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned();
+    let profiles_dir = config::profiles_dir(&text);
+    let mut all = Vec::new();
+    let profiles = profiles_dir
+        .as_ref()
+        .map(|at| at.value.as_path())
+        .filter(|dir| dir.is_dir());
+    let profiles = profiles::read(profiles)
+        .map_err(|problems| all.extend(problems))
+        .ok();
+    let mut list = Vec::new();
+    let config = config::read(&text, profiles.as_ref())
+        .map_err(|problems| list = problems)
+        .ok();
+    if let Some(config) = &config {
+        list.extend(missing_directories(config));
+    }
+    if !list.is_empty() {
+        all.insert(0, Problems { file, list });
+    }
+    match (config, profiles) {
+        (Some(config), Some(profiles)) if all.is_empty() => {
+            let mut catalog = Catalog::new(config.subnets.clone(), profiles);
+            for at in &config.reservations {
+                // Held against each other while the file was read; this finds nothing new.
+                catalog = catalog.with(&Change::Create(at.value.clone()))?;
+            }
+            Ok(Loaded { config, catalog })
+        }
+        _ => Err(BadConfig(all).into()),
+    }
+}
+
+fn missing_directories(config: &Config) -> Vec<Problem> {
+    let named: [(&'static str, Option<&PathBuf>, &str); 4] = [
+        (
+            "boot.programs",
+            Some(&config.boot.programs),
+            "install the package ipxe, or name another directory",
+        ),
+        (
+            "boot.profiles",
+            config.boot.profiles.as_ref(),
+            "make it, or leave the key out to use the shipped profiles alone",
+        ),
+        (
+            "http.files",
+            config.http.files.as_ref(),
+            "make it, or leave the key out",
+        ),
+        (
+            "tftp.root",
+            config.tftp.root.as_ref(),
+            "make it, or leave the key out",
+        ),
+    ];
+    named
+        .into_iter()
+        .filter_map(|(place, path, next_step)| {
+            let (line, path) = (*config.lines.get(place)?, path?);
+            (!path.is_dir()).then(|| Problem {
+                line,
+                place: place.to_owned(),
+                text: format!("{} is not a directory; {next_step}", path.display()),
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,183 @@
+//! Start, wire, drain, exit. In: the configuration file's path. Out: a running service, or one sentence that says what stands
+//! in the way. Everything is read and bound before anything is served.
+
+mod bind;
+mod load;
+
+use std::time::{Duration, Instant};
+
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub use self::load::{BadConfig, Loaded, load};
+use crate::model::Event;
+use crate::observe::emit;
+use crate::store::{Store, open_sled};
+use crate::{http, tftp};
+
+/// How long requests that run may take to finish once the service is asked to stop.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Runs the service until `stop`; everything acknowledged is on disk when it returns.
+pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()> {
+    let Loaded { config, catalog } = loaded;
+    raise_file_limit();
+    let backend = open_sled(&config.data_dir)?;
+    let (store, writer, opened) = Store::open(backend, catalog)?;
+    tell_opened(&opened);
+    let metrics = PrometheusBuilder::new().build_recorder();
+    let render_metrics = metrics.handle();
+    // A second service in one process (a test) keeps the first one's.
+    let _ = metrics::set_global_recorder(metrics);
+
+    let bound = bind::bind(&config, &store).await?;
+    let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
+    for server in bound.dhcp {
+        let stop = stop.clone();
+        tasks.spawn(async move {
+            server.serve(stop).await;
+            Ok(())
+        });
+    }
+    let mut tftp_roots = vec![config.boot.programs.as_path()];
+    tftp_roots.extend(config.tftp.root.as_deref());
+    let served = tftp::server::Served::new(&tftp_roots, store.clone());
+    for server in bound.tftp {
+        let (served, stop) = (served.clone(), stop.clone());
+        tasks.spawn(async move { Ok(server.serve(served, stop).await?) });
+    }
+    let shared = http::server::Shared::new(
+        store.clone(),
+        config.http.files.as_deref(),
+        &config.boot.programs,
+    )?;
+    for listener in bound.http {
+        let (shared, stop) = (shared.clone(), stop.clone());
+        tasks.spawn(async move {
+            http::server::serve(listener, shared, stop).await;
+            Ok(())
+        });
+    }
+    if let Some(listener) = bound.admin {
+        let stop = stop.clone();
+        tasks.spawn(async move { serve_admin(listener, render_metrics, stop).await });
+    }
+    let (grpc_store, grpc_stop) = (store.clone(), stop.clone());
+    tasks.spawn(async move {
+        let served = bound.grpc.serve(grpc_store, grpc_stop).await;
+        served.map_err(|error| anyhow::anyhow!("grpc: {error}"))
+    });
+    emit(&Event::Ready {
+        reservations: store.catalog().len(),
+        leases: store.bindings().len(),
+    });
+
+    let ended = run(&mut tasks, &stop).await;
+    let stopping = Instant::now();
+    drain(tasks).await;
+    tokio::task::spawn_blocking(move || writer.close()).await??;
+    emit(&Event::Stopped {
+        elapsed_ms: u64::try_from(stopping.elapsed().as_millis()).unwrap_or(u64::MAX),
+    });
+    ended
+}
+
+/// A thousand machines that boot at once hold a thousand transfers: the soft limit of 1024 files is a habit, not a need.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        emit(&Event::Noticed {
+            about: "files",
+            detail: format!(
+                "the limit of open files stays at {:?}: {error}",
+                limit.current
+            ),
+        });
+    }
+}
+
+/// Waits for `stop`, or for a task that ends by itself: none should.
+async fn run(
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        ended = tasks.join_next() => {
+            let ended = ended.map_or(Ok(Ok(())), |ended| ended);
+            let already_stopping = stop.is_cancelled();
+            stop.cancel();
+            match ended {
+                Ok(Ok(())) if already_stopping => Ok(()),
+                Ok(Ok(())) => Err(anyhow::anyhow!("a server ended by itself")),
+                Ok(Err(error)) => Err(error),
+                Err(panic) => Err(anyhow::anyhow!("a server died: {panic}")),
+            }
+        }
+    }
+}
+
+async fn drain(mut tasks: JoinSet<anyhow::Result<()>>) {
+    let finish = async {
+        while let Some(ended) = tasks.join_next().await {
+            let error = match ended {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => error.to_string(),
+                Err(panic) => panic.to_string(),
+            };
+            emit(&Event::Failed {
+                about: "stop",
+                error,
+            });
+        }
+    };
+    let in_time = tokio::time::timeout(DRAIN, finish).await.is_ok();
+    if !in_time {
+        emit(&Event::Noticed {
+            about: "stop",
+            detail: format!(
+                "requests were still running after {} s and are cut",
+                DRAIN.as_secs()
+            ),
+        });
+        tasks.shutdown().await;
+    }
+}
+
+fn tell_opened(opened: &crate::store::Opened) {
+    for (reservation, refusal) in &opened.set_aside {
+        emit(&Event::SetAside {
+            machine: reservation.title().to_owned(),
+            reason: refusal.to_string(),
+        });
+    }
+    for lease in &opened.revoked {
+        emit(&Event::Revoked {
+            address: lease.address,
+            client: lease.client.to_string(),
+            machine: "configuration file".to_owned(),
+        });
+    }
+}
+
+async fn serve_admin(
+    listener: TcpListener,
+    metrics: metrics_exporter_prometheus::PrometheusHandle,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let render = move || async move { metrics.render() };
+    let app = axum::Router::new()
+        .route("/metrics", axum::routing::get(render))
+        .route("/healthz", axum::routing::get(|| async { "ok\n" }));
+    axum::serve(listener, app)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await?;
+    Ok(())
+}

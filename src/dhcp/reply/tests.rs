@@ -1,0 +1,227 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::request::tests::packet;
+use super::*;
+use crate::bindings::Bindings;
+use crate::catalog::{Catalog, Change};
+use crate::model::{MacAddr, NakReason, Pool, Reservation, Source, Subnet};
+
+const SERVER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+const YIADDR: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 10);
+
+fn catalog(hostname: &str) -> Catalog {
+    let subnet = Subnet {
+        cidr: "198.18.0.0/24".parse().expect("a network"),
+        pools: Vec::<Pool>::new(),
+        router: Some(SERVER),
+        dns: vec![SERVER, Ipv4Addr::new(198, 18, 0, 2)],
+        domain: Some("lab.internal".into()),
+        lease_time: Duration::from_secs(3600),
+    };
+    let reservation = Reservation {
+        id: "node-1".into(),
+        mac: MacAddr([0x52, 0x54, 0, 0, 0, 1]),
+        address: Some(YIADDR),
+        hostname: Some(hostname.into()),
+        profile: None,
+        vars: Default::default(),
+        source: Source::Api,
+        revision: 1,
+        created_secs: 0,
+        updated_secs: 0,
+    };
+    Catalog::new(vec![subnet], BTreeMap::new())
+        .with(&Change::Create(reservation))
+        .expect("fits")
+}
+
+/// A reply taken apart: header fields, and options in the order they stand in.
+struct Reply {
+    octets: Vec<u8>,
+    options: Vec<(u8, Vec<u8>)>,
+}
+
+impl Reply {
+    fn option(&self, code: u8) -> Option<&[u8]> {
+        let (_, content) = self.options.iter().find(|(c, _)| *c == code)?;
+        Some(content)
+    }
+
+    fn codes(&self) -> Vec<u8> {
+        self.options.iter().map(|(code, _)| *code).collect()
+    }
+
+    fn file(&self) -> &[u8] {
+        let field = &self.octets[108..236];
+        field.split(|b| *b == 0).next().unwrap_or(field)
+    }
+}
+
+fn reply_to(
+    octets: &[u8],
+    answer: &Answer,
+    bootfile: Option<Bootfile>,
+    catalog: &Catalog,
+) -> Reply {
+    let request = Request::parse(octets).expect("valid");
+    let bindings = Bindings::default();
+    let view = View::new(&request, catalog, &bindings, SERVER, false, 0).expect("a subnet");
+    let octets = encode(&request, answer, bootfile.as_ref(), &view).expect("an answer");
+    let mut options = Vec::new();
+    let mut rest = &octets[240..];
+    while let [code, length, tail @ ..] = rest
+        && *code != 255
+    {
+        let (content, after) = tail.split_at(usize::from(*length));
+        options.push((*code, content.to_vec()));
+        rest = after;
+    }
+    assert_eq!(rest.first(), Some(&255), "the end option");
+    Reply { octets, options }
+}
+
+fn ack() -> Answer {
+    Answer::Ack {
+        address: YIADDR,
+        lease_secs: 3600,
+    }
+}
+
+#[test]
+fn a_reply_has_the_fields_of_table_3_and_the_options_that_were_asked_for_in_order() {
+    let request = packet(&[(53, &[3]), (55, &[15, 3, 12, 1, 6, 77]), (61, b"\x01abc")]);
+    let reply = reply_to(&request, &ack(), None, &catalog("node-1"));
+    assert_eq!(reply.octets[0], 2, "BOOTREPLY");
+    assert_eq!(reply.octets[4..8], request[4..8], "xid");
+    assert_eq!(reply.octets[16..20], YIADDR.octets());
+    assert_eq!(reply.octets[28..44], request[28..44], "chaddr");
+    assert_eq!(reply.codes(), [53, 54, 51, 58, 59, 1, 15, 3, 12, 6, 61]);
+    assert_eq!(reply.option(54), Some(&SERVER.octets()[..]));
+    assert_eq!(reply.option(51), Some(&3600_u32.to_be_bytes()[..]));
+    assert_eq!(reply.option(58), Some(&1800_u32.to_be_bytes()[..]));
+    assert_eq!(reply.option(59), Some(&3150_u32.to_be_bytes()[..]));
+    assert_eq!(reply.option(12), Some(&b"node-1"[..]));
+    assert_eq!(reply.option(15), Some(&b"lab.internal"[..]));
+    assert_eq!(reply.option(61), Some(&b"\x01abc"[..]));
+}
+
+#[test]
+fn a_host_name_with_a_domain_is_said_in_two_options() {
+    let request = packet(&[(53, &[1]), (55, &[12, 15])]);
+    let reply = reply_to(&request, &ack(), None, &catalog("node-1.rack.test"));
+    assert_eq!(reply.option(12), Some(&b"node-1"[..]));
+    assert_eq!(reply.option(15), Some(&b"rack.test"[..]));
+}
+
+#[test]
+fn a_boot_file_is_said_wherever_some_firmware_looks_for_it() {
+    let uuid = [&[0_u8][..], &[7; 16]].concat();
+    let request = packet(&[
+        (53, &[1]),
+        (60, b"PXEClient:Arch:00007"),
+        (93, &[0, 7]),
+        (97, &uuid),
+    ]);
+    let program = Bootfile::Tftp("snponly.efi".into());
+    let reply = reply_to(&request, &ack(), Some(program), &catalog("node-1"));
+    assert_eq!(reply.octets[20..24], SERVER.octets(), "siaddr");
+    assert_eq!(reply.file(), b"snponly.efi");
+    assert_eq!(reply.option(67), Some(&b"snponly.efi"[..]));
+    assert_eq!(reply.option(66), Some(&b"198.18.0.1"[..]));
+    assert_eq!(reply.option(60), Some(&b"PXEClient"[..]));
+    assert_eq!(reply.option(43), Some(&[6, 1, 8, 255][..]));
+    assert_eq!(reply.option(97), Some(&uuid[..]));
+    assert_eq!(reply.option(175), None);
+}
+
+#[test]
+fn a_url_too_long_for_the_file_field_is_in_option_67_alone() {
+    let request = packet(&[(53, &[1]), (77, b"iPXE"), (57, &[5, 192])]);
+    for (length, in_file) in [(127, 127), (128, 0), (300, 0)] {
+        let url = "u".repeat(length);
+        let reply = reply_to(
+            &request,
+            &ack(),
+            Some(Bootfile::Script(url)),
+            &catalog("node-1"),
+        );
+        assert_eq!(reply.file().len(), in_file);
+        let said: usize = (reply.options.iter())
+            .filter(|(code, _)| *code == 67)
+            .map(|(_, content)| content.len())
+            .sum();
+        assert_eq!(said, length, "in parts of 255 (RFC 3396)");
+        assert_eq!(reply.option(175), Some(&[176, 1, 1][..]));
+    }
+}
+
+#[test]
+fn http_boot_is_answered_in_its_own_words() {
+    let request = packet(&[(53, &[1]), (60, b"HTTPClient:Arch:00016"), (93, &[0, 16])]);
+    let url = Bootfile::HttpProgram("http://198.18.0.1/programs/ipxe.efi".into());
+    let reply = reply_to(&request, &ack(), Some(url), &catalog("node-1"));
+    assert_eq!(reply.option(60), Some(&b"HTTPClient"[..]));
+    assert_eq!(
+        reply.option(67),
+        Some(&b"http://198.18.0.1/programs/ipxe.efi"[..])
+    );
+    assert_eq!((reply.option(66), reply.option(43)), (None, None));
+    assert_eq!(reply.octets[20..24], [0; 4], "siaddr");
+}
+
+#[test]
+fn what_a_relay_agent_said_comes_back_whole_and_last() {
+    let said: Vec<u8> = (0..200).collect();
+    let mut request = packet(&[(53, &[1]), (82, &said), (61, b"\x01abc")]);
+    request[24..28].copy_from_slice(&[198, 18, 0, 2]);
+    let reply = reply_to(&request, &ack(), None, &catalog("node-1"));
+    assert_eq!(reply.options.last(), Some(&(82, said)));
+    assert_eq!(reply.octets[24..28], [198, 18, 0, 2], "giaddr");
+}
+
+#[test]
+fn a_nak_says_why_and_nothing_of_addresses() {
+    let mut request = packet(&[(53, &[3]), (60, b"PXEClient"), (12, b"x")]);
+    let nak = Answer::Nak(NakReason::WrongNetwork);
+    let program = || Some(Bootfile::Tftp("undionly.kpxe".into()));
+    let reply = reply_to(&request, &nak, program(), &catalog("node-1"));
+    assert_eq!(reply.codes(), [53, 54, 56]);
+    assert_eq!(reply.octets.len(), SHORTEST_REPLY);
+    assert_eq!(reply.octets[12..24], [0; 12], "ciaddr, yiaddr, siaddr");
+    assert_eq!(reply.octets[10], 0);
+    request[24..28].copy_from_slice(&[198, 18, 0, 2]);
+    let relayed = reply_to(&request, &nak, None, &catalog("node-1"));
+    assert_eq!(
+        relayed.octets[10], 0x80,
+        "the relay agent is to broadcast it"
+    );
+}
+
+#[test]
+fn an_inform_is_answered_without_address_and_lease_times() {
+    let mut request = packet(&[(53, &[8]), (55, &[1, 3, 51])]);
+    request[12..16].copy_from_slice(&YIADDR.octets());
+    let reply = reply_to(&request, &Answer::AckInform, None, &catalog("node-1"));
+    assert_eq!(reply.codes(), [53, 54, 1, 3]);
+    assert_eq!(reply.octets[12..16], YIADDR.octets(), "ciaddr");
+    assert_eq!(reply.octets[16..20], [0; 4], "yiaddr");
+}
+
+#[test]
+fn a_reply_never_exceeds_what_the_client_takes_and_drops_the_least_important_first() {
+    let long_id = vec![7; 255];
+    let request = packet(&[
+        (53, &[1]),
+        (57, &[2, 64]),
+        (61, &long_id),
+        (60, b"PXEClient"),
+        (93, &[0, 7]),
+    ]);
+    let program = Bootfile::Tftp("x".repeat(120));
+    let reply = reply_to(&request, &ack(), Some(program), &catalog("node-1"));
+    assert!(reply.octets.len() <= 548, "{}", reply.octets.len());
+    assert_eq!(reply.codes()[..5], [53, 54, 51, 58, 59]);
+    assert_eq!(reply.file().len(), 120, "the boot file stays");
+    assert_eq!(reply.option(61), Some(&long_id[..]));
+}
