@@ -1,0 +1,395 @@
+//! What was typed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::parser::ValueSource;
+use clap::{
+    ArgGroup, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+};
+use clap_complete::Shell;
+
+use crate::client::Server;
+use crate::exit::{Exit, Failure};
+use crate::qemu::{Arch, Firmware};
+use crate::vars;
+
+/// Boots machines off the network jack: reservations of a running bootjackd, and a lab to try it in
+#[derive(Debug, Parser)]
+#[command(name = "bootjack", version, after_help = Exit::help(), arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    api: ApiArgs,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How to talk to bootjackd, and to whom the answers go. Understood before and after the verb.
+#[derive(Clone, Debug, Args)]
+pub struct ApiArgs {
+    /// Where bootjackd's gRPC listens: unix:PATH, HOST:PORT or http://HOST:PORT [env: BOOTJACK_SERVER] [default: unix:/run/bootjack/api.sock]
+    #[arg(long, value_name = "ADDR")]
+    server: Option<Server>,
+
+    /// How answers are printed [default: table]
+    #[arg(long, short, value_enum, value_name = "FORMAT")]
+    output: Option<Format>,
+}
+
+impl ApiArgs {
+    pub fn server(&self) -> Result<Server, Failure> {
+        let named = std::env::var("BOOTJACK_SERVER").unwrap_or_default();
+        match &self.server {
+            Some(server) => Ok(server.clone()),
+            None if named.is_empty() => Ok(Server::default()),
+            None => named
+                .parse()
+                .map_err(|error| Failure::new(Exit::Usage, format!("BOOTJACK_SERVER: {error}"))),
+        }
+    }
+
+    pub fn format(&self) -> Format {
+        self.output.unwrap_or(Format::Table)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Table,
+    /// For programs: keys are stable and always there, null stands for none
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Which machine gets which address, host name and profile
+    #[command(visible_alias = "reservations", after_help = Exit::help())]
+    Reservation {
+        #[command(flatten)]
+        api: ApiArgs,
+
+        #[command(subcommand)]
+        command: ReservationCommand,
+    },
+
+    /// Boot a virtual machine from the network, here and now, in a network of its own
+    #[command(after_help = Exit::help())]
+    Lab(LabArgs),
+
+    /// Print the completion script for a shell
+    Completion {
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ReservationCommand {
+    /// Make a reservation
+    Create(CreateArgs),
+
+    /// List all reservations, those of bootjackd.toml included
+    #[command(visible_alias = "ls")]
+    List,
+
+    /// Show one reservation with its variables
+    Get {
+        /// Its name, id, host name or MAC
+        name: String,
+    },
+
+    /// Change what is given, keep the rest; an empty value, such as --address "", clears
+    #[command(group = ArgGroup::new("change").required(true).multiple(true))]
+    Update(UpdateArgs),
+
+    /// Delete reservations; their addresses are free again at once
+    #[command(visible_alias = "rm")]
+    Delete {
+        /// Names, ids, host names or MACs
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// MAC address of the network card the machine boots from
+    #[arg(long)]
+    pub mac: String,
+
+    /// IPv4 address that this machine, and no other, is given; without it, one from a pool
+    #[arg(long)]
+    pub address: Option<String>,
+
+    /// Host name
+    #[arg(long)]
+    pub hostname: Option<String>,
+
+    /// Profile it boots; without one it is told to boot its local disk
+    #[arg(long)]
+    pub profile: Option<String>,
+
+    /// Id of the reservation; without it, the host name, or else the MAC
+    #[arg(long)]
+    pub id: Option<String>,
+
+    #[command(flatten)]
+    pub vars: VarArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct UpdateArgs {
+    /// Its name, id, host name or MAC
+    pub name: String,
+
+    /// MAC address of the network card the machine boots from
+    #[arg(long, group = "change")]
+    pub mac: Option<String>,
+
+    /// IPv4 address that this machine, and no other, is given
+    #[arg(long, group = "change")]
+    pub address: Option<String>,
+
+    /// Host name
+    #[arg(long, group = "change")]
+    pub hostname: Option<String>,
+
+    /// Profile it boots
+    #[arg(long, group = "change")]
+    pub profile: Option<String>,
+
+    /// Set this variable to text, keep the others; may be given several times
+    #[arg(long = "var", value_name = "KEY=VALUE", value_parser = vars::text, group = "change")]
+    pub text: Vec<(String, prost_types::Value)>,
+
+    /// Set this variable to a JSON value, keep the others
+    #[arg(long = "var-json", value_name = "KEY=JSON", value_parser = vars::json, group = "change")]
+    pub json: Vec<(String, prost_types::Value)>,
+
+    /// Set the variables of this file (a JSON object; - is standard input), keep the others
+    #[arg(long = "vars-file", value_name = "FILE", group = "change")]
+    pub file: Option<PathBuf>,
+
+    /// Remove this variable
+    #[arg(long = "unset-var", value_name = "KEY", group = "change")]
+    pub unset: Vec<String>,
+
+    /// Change it only while this is its current etag
+    #[arg(long)]
+    pub etag: Option<String>,
+}
+
+/// Variables for the profile's templates.
+#[derive(Debug, Args)]
+pub struct VarArgs {
+    /// Variable for the profile's templates, as text; may be given several times
+    #[arg(long = "var", value_name = "KEY=VALUE", value_parser = vars::text)]
+    pub text: Vec<(String, prost_types::Value)>,
+
+    /// Variable as a JSON value: number, boolean, list or object
+    #[arg(long = "var-json", value_name = "KEY=JSON", value_parser = vars::json)]
+    pub json: Vec<(String, prost_types::Value)>,
+
+    /// File of variables, a JSON object; - is standard input; --var and --var-json win
+    #[arg(long = "vars-file", value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct LabArgs {
+    /// Processor of the machine
+    #[arg(long, value_enum, default_value = "x86_64")]
+    pub arch: Arch,
+
+    /// Firmware of the machine
+    #[arg(long, value_enum, default_value = "uefi")]
+    pub firmware: Firmware,
+
+    /// What it boots; without it, debian-12 on x86_64 and tiny on aarch64
+    #[arg(long, value_enum)]
+    pub profile: Option<LabProfile>,
+
+    /// How QEMU runs it: KVM only after a test guest ran well under it, else emulation
+    #[arg(long, value_enum, default_value = "auto")]
+    pub accel: AccelChoice,
+
+    /// How long it may take from power-on to the proof
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub timeout: Duration,
+
+    /// Keep the machine running until Ctrl-C, and say how to log in
+    #[arg(long)]
+    pub keep: bool,
+
+    /// How much of the machine's console is shown; all of it is kept in a file
+    #[arg(long, value_enum, default_value = "calm")]
+    pub console: ConsoleView,
+
+    /// Print bootjackd's configuration and QEMU's command line, start nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Directory of the lab's files; without it, target/lab in a checkout, else bootjack/lab in the user's state directory
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+
+    /// The bootjackd program; without it, the one beside this program, or else on the PATH
+    #[arg(long, value_name = "FILE")]
+    pub bootjackd: Option<PathBuf>,
+
+    /// Directory of the guests made by deploy/guest/*.sh
+    #[arg(long, value_name = "DIR", default_value = "target/guest")]
+    pub guest_dir: PathBuf,
+
+    /// Directory of the network boot programs made by ipxe/programs.sh
+    #[arg(long, value_name = "DIR", default_value = "target/ipxe")]
+    pub programs_dir: PathBuf,
+
+    /// Directory of profiles to use instead of the built-in debian-12 and tiny
+    #[arg(long, value_name = "DIR")]
+    pub profiles_dir: Option<PathBuf>,
+}
+
+/// The lab's profiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LabProfile {
+    /// Debian 12 in memory, configured by cloud-init, proven by ssh
+    #[value(name = "debian-12")]
+    Debian12,
+    /// A kernel that prints what it was given, proven on its console
+    Tiny,
+}
+
+/// What is shown of a machine's console.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ConsoleView {
+    /// What says more than that all is well
+    Calm,
+    /// Kernel messages and every service too
+    All,
+    /// Nothing
+    None,
+}
+
+/// How QEMU may run a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AccelChoice {
+    /// KVM if it works, else TCG
+    Auto,
+    /// KVM or nothing
+    Kvm,
+    /// Emulation
+    Tcg,
+}
+
+/// Parses the command line; ends the program with clap's message and status 2 if it is not understood.
+pub fn parse() -> Cli {
+    let mut command = command();
+    let matches = command.get_matches_mut();
+    // A flag that would be ignored is refused.
+    if let Some((verb @ ("lab" | "completion"), _)) = matches.subcommand() {
+        for flag in ["server", "output"] {
+            if matches.value_source(flag) == Some(ValueSource::CommandLine) {
+                let text = format!("--{flag} has no meaning for `bootjack {verb}`");
+                command
+                    .error(clap::error::ErrorKind::ArgumentConflict, text)
+                    .exit();
+            }
+        }
+    }
+    Cli::from_arg_matches(&matches)
+        .unwrap_or_else(|error| error.format(&mut command).exit())
+        .merged()
+}
+
+/// The whole command line. What an answer is asked for with is understood anywhere after `reservation`, too.
+pub fn command() -> clap::Command {
+    Cli::command().mut_subcommand("reservation", |reservation| {
+        reservation.mut_args(|arg| match arg.get_id().as_str() {
+            "server" | "output" => arg.global(true),
+            _ => arg,
+        })
+    })
+}
+
+impl Cli {
+    /// What stands after the verb wins.
+    fn merged(mut self) -> Self {
+        if let Command::Reservation { api, .. } = &mut self.command {
+            api.server = api.server.take().or(self.api.server.take());
+            api.output = api.output.or(self.api.output);
+        }
+        self
+    }
+}
+
+/// `90`, `90s`, `5m` or `1m 30s`.
+fn duration(text: &str) -> Result<Duration, String> {
+    if let Ok(secs) = text.parse() {
+        return Ok(Duration::from_secs(secs));
+    }
+    humantime::parse_duration(text).map_err(|error| format!("{error}; wanted such as 90s or 5m"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn the_server_is_understood_before_and_after_the_verb() {
+        let parsed = |typed: &str| {
+            let matches = command()
+                .try_get_matches_from(typed.split_whitespace())
+                .unwrap();
+            match Cli::from_arg_matches(&matches).unwrap().merged().command {
+                Command::Reservation { api, .. } => {
+                    (api.server().unwrap().to_string(), api.format())
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        for typed in [
+            "bootjack --server a:1 -o json reservation list",
+            "bootjack reservation --server a:1 -o json list",
+            "bootjack reservation list --server a:1 --output json",
+            "bootjack --server b:1 reservation list --server a:1 -o json",
+        ] {
+            assert_eq!(parsed(typed), ("a:1".to_owned(), Format::Json), "{typed}");
+        }
+    }
+
+    #[test]
+    fn durations_are_seconds_or_have_a_unit() {
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(duration("1m 30s"), Ok(Duration::from_secs(90)));
+        assert!(
+            duration("soon")
+                .unwrap_err()
+                .ends_with("wanted such as 90s or 5m")
+        );
+    }
+
+    #[test]
+    fn an_update_that_changes_nothing_is_a_usage_error() {
+        let typed = ["bootjack", "reservation", "update", "node-1"];
+        let error = Cli::try_parse_from(typed).unwrap_err();
+        assert_eq!(error.exit_code(), Exit::Usage as i32);
+        let typed = [
+            "bootjack",
+            "reservation",
+            "update",
+            "node-1",
+            "--unset-var",
+            "x",
+        ];
+        assert!(Cli::try_parse_from(typed).is_ok());
+    }
+}

@@ -1,0 +1,5 @@
+//! One file per verb.
+
+pub mod completion;
+pub mod lab;
+pub mod reservation;

@@ -1,0 +1,258 @@
+//! What this computer has: QEMU, firmware, boot programs, a KVM that works. In: where to look. Out: `HostFacts`, without a
+//! judgement: `plan` says what is missing.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::cli::AccelChoice;
+use crate::output::io_reason;
+use crate::process;
+use crate::qemu::{self, Arch, Firmware};
+
+/// The facts a plan for one machine is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostFacts {
+    /// Whether this is Linux, whose kernel has network namespaces.
+    pub linux: bool,
+    pub cpus: usize,
+    /// Home of relative paths.
+    pub current_dir: PathBuf,
+    /// The user's directory for state that is not in a checkout.
+    pub state_dir: PathBuf,
+    /// A directory with a short name.
+    pub runtime_dir: PathBuf,
+    /// This is a checkout of Bootjack.
+    pub checkout: bool,
+    pub qemu: Option<PathBuf>,
+    pub bootjackd: Option<PathBuf>,
+    pub ssh: bool,
+    /// QEMU's network card ROM with iPXE for BIOS.
+    pub rom: Option<PathBuf>,
+    /// UEFI code and the template of its variables.
+    pub uefi: Option<(PathBuf, PathBuf)>,
+    pub kvm: Kvm,
+    /// A directory of the distribution with network boot programs.
+    pub programs: Option<PathBuf>,
+}
+
+/// Whether KVM runs the guest's instructions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kvm {
+    Works,
+    /// And why not.
+    No(String),
+    /// It was not asked for.
+    NotTried,
+}
+
+/// Places of iPXE's ROM for QEMU's virtio card: Debian and Ubuntu, Fedora, Arch, Homebrew.
+const ROMS: [&str; 6] = [
+    "/usr/lib/ipxe/qemu/pxe-virtio.rom",
+    "/usr/share/qemu/pxe-virtio.rom",
+    "/usr/share/ipxe/qemu/pxe-virtio.rom",
+    "/usr/share/ipxe/1af41000.rom",
+    "/opt/homebrew/share/qemu/pxe-virtio.rom",
+    "/usr/local/share/qemu/pxe-virtio.rom",
+];
+
+/// Pairs of code and variables without Secure Boot, which would refuse iPXE: Debian and Ubuntu, Fedora, Arch, Homebrew.
+const OVMF: [(&str, &str); 7] = [
+    (
+        "/usr/share/OVMF/OVMF_CODE_4M.fd",
+        "/usr/share/OVMF/OVMF_VARS_4M.fd",
+    ),
+    (
+        "/usr/share/OVMF/OVMF_CODE.fd",
+        "/usr/share/OVMF/OVMF_VARS.fd",
+    ),
+    (
+        "/usr/share/edk2/ovmf/OVMF_CODE.fd",
+        "/usr/share/edk2/ovmf/OVMF_VARS.fd",
+    ),
+    (
+        "/usr/share/edk2/x64/OVMF_CODE.4m.fd",
+        "/usr/share/edk2/x64/OVMF_VARS.4m.fd",
+    ),
+    (
+        "/usr/share/edk2-ovmf/x64/OVMF_CODE.fd",
+        "/usr/share/edk2-ovmf/x64/OVMF_VARS.fd",
+    ),
+    (
+        "/opt/homebrew/share/qemu/edk2-x86_64-code.fd",
+        "/opt/homebrew/share/qemu/edk2-i386-vars.fd",
+    ),
+    (
+        "/usr/local/share/qemu/edk2-x86_64-code.fd",
+        "/usr/local/share/qemu/edk2-i386-vars.fd",
+    ),
+];
+
+/// As `OVMF`, for aarch64; code and variables are 64 MiB each, QEMU_EFI.fd as it is built is too short.
+const AAVMF: [(&str, &str); 5] = [
+    (
+        "/usr/share/AAVMF/AAVMF_CODE.fd",
+        "/usr/share/AAVMF/AAVMF_VARS.fd",
+    ),
+    (
+        "/usr/share/edk2/aarch64/QEMU_EFI-pflash.raw",
+        "/usr/share/edk2/aarch64/vars-template-pflash.raw",
+    ),
+    (
+        "/usr/share/edk2/aarch64/QEMU_CODE.fd",
+        "/usr/share/edk2/aarch64/QEMU_VARS.fd",
+    ),
+    (
+        "/opt/homebrew/share/qemu/edk2-aarch64-code.fd",
+        "/opt/homebrew/share/qemu/edk2-arm-vars.fd",
+    ),
+    (
+        "/usr/local/share/qemu/edk2-aarch64-code.fd",
+        "/usr/local/share/qemu/edk2-arm-vars.fd",
+    ),
+];
+
+/// Where distributions put network boot programs.
+const PROGRAMS: [&str; 2] = ["/usr/lib/ipxe", "/usr/share/ipxe"];
+
+/// Directories beyond the PATH in which programs are found.
+const PROGRAM_DIRS: [&str; 5] = [
+    "/usr/sbin",
+    "/sbin",
+    "/usr/local/bin",
+    "/opt/homebrew/bin",
+    "/usr/libexec",
+];
+
+/// How long the test guest may take to its first octet, QEMU's start included, and from there to its last.
+const SMOKE_START: Duration = Duration::from_secs(5);
+const SMOKE_RUN: Duration = Duration::from_millis(1500);
+
+/// Looks; starts a test guest for a moment if KVM is worth a try.
+pub async fn probe(arch: Arch, firmware: Firmware, accel: AccelChoice) -> HostFacts {
+    let current_dir = std::env::current_dir().unwrap_or_default();
+    let qemu = find_program(arch.qemu());
+    let kvm = match (&qemu, accel) {
+        (Some(qemu), AccelChoice::Auto | AccelChoice::Kvm) => try_kvm(qemu, arch).await,
+        _ => Kvm::NotTried,
+    };
+    HostFacts {
+        linux: cfg!(target_os = "linux"),
+        cpus: std::thread::available_parallelism().map_or(1, usize::from),
+        state_dir: state_dir(),
+        runtime_dir: directory_variable("XDG_RUNTIME_DIR").unwrap_or_else(std::env::temp_dir),
+        checkout: current_dir.join("host-cli/Cargo.toml").is_file(),
+        bootjackd: beside_this_program("bootjackd").or_else(|| find_program("bootjackd")),
+        ssh: find_program("ssh").is_some() && find_program("ssh-keygen").is_some(),
+        rom: first_file(ROMS),
+        uefi: match (arch, firmware) {
+            (_, Firmware::Bios) => None,
+            (Arch::X86_64, _) => first_pair(&OVMF),
+            (Arch::Aarch64, _) => first_pair(&AAVMF),
+        },
+        programs: PROGRAMS.iter().map(PathBuf::from).find(|dir| dir.is_dir()),
+        current_dir,
+        qemu,
+        kvm,
+    }
+}
+
+/// The program's file on the PATH, or where programs are that ordinary users have no PATH to.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(PROGRAM_DIRS.iter().map(PathBuf::from))
+        .map(|dir| dir.join(name))
+        .find(|file| file.is_file())
+}
+
+/// A KVM that opens may still be useless: one inside another virtual machine may run each instruction by hand. So a test guest
+/// has to run at the speed of a processor.
+async fn try_kvm(qemu: &Path, arch: Arch) -> Kvm {
+    match Arch::of_host() {
+        Some(host) if host == arch => {}
+        _ => {
+            let text = format!(
+                "{} on an {} computer",
+                arch.as_str(),
+                std::env::consts::ARCH
+            );
+            return Kvm::No(text);
+        }
+    }
+    let device = Path::new("/dev/kvm");
+    if let Err(error) = File::options().read(true).write(true).open(device) {
+        return Kvm::No(match error.kind() {
+            std::io::ErrorKind::NotFound => "there is no /dev/kvm".to_owned(),
+            std::io::ErrorKind::PermissionDenied => {
+                "/dev/kvm is not for this user; to change that: sudo usermod -aG kvm $USER"
+                    .to_owned()
+            }
+            _ => format!("/dev/kvm: {}", io_reason(&error)),
+        });
+    }
+    let name = format!("bootjack-kvm-test-{}.img", std::process::id());
+    let image = Forgotten(std::env::temp_dir().join(name));
+    // Never through a link that somebody else has put there.
+    let file = File::options().write(true).create_new(true).open(&image.0);
+    if let Err(error) = file.and_then(|mut file| file.write_all(&qemu::smoke_image(arch))) {
+        let file = image.0.display();
+        return Kvm::No(format!("no test guest in {file}: {}", io_reason(&error)));
+    }
+    let arguments = qemu::smoke_arguments(arch, &image.0);
+    let awaited = [
+        (qemu::SMOKE_STARTED, SMOKE_START),
+        (qemu::SMOKE_DONE, SMOKE_RUN),
+    ];
+    let seen = process::await_octets(qemu, &arguments, &awaited).await;
+    match seen {
+        Ok(2) => Kvm::Works,
+        Ok(1) => Kvm::No(
+            "/dev/kvm is there, but ran a test guest slower than emulation would".to_owned(),
+        ),
+        Ok(_) => Kvm::No("/dev/kvm is there, but a test guest did not start under it".to_owned()),
+        Err(reason) => Kvm::No(format!("/dev/kvm is there, but QEMU said: {reason}")),
+    }
+}
+
+/// A file that is removed with this value.
+struct Forgotten(PathBuf);
+
+impl Drop for Forgotten {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn beside_this_program(name: &str) -> Option<PathBuf> {
+    let file = std::env::current_exe().ok()?.parent()?.join(name);
+    file.is_file().then_some(file)
+}
+
+/// As the XDG base directories say; in the home directory without them.
+fn state_dir() -> PathBuf {
+    directory_variable("XDG_STATE_HOME")
+        .or_else(|| Some(directory_variable("HOME")?.join(".local/state")))
+        .unwrap_or_else(std::env::temp_dir)
+        .join("bootjack")
+}
+
+fn directory_variable(name: &str) -> Option<PathBuf> {
+    let value = PathBuf::from(std::env::var_os(name)?);
+    (value.is_absolute() && value.is_dir()).then_some(value)
+}
+
+fn first_file<const N: usize>(candidates: [&str; N]) -> Option<PathBuf> {
+    candidates
+        .iter()
+        .map(PathBuf::from)
+        .find(|file| file.is_file())
+}
+
+fn first_pair(candidates: &[(&str, &str)]) -> Option<(PathBuf, PathBuf)> {
+    let mut pairs = candidates
+        .iter()
+        .map(|(code, vars)| (PathBuf::from(code), PathBuf::from(vars)));
+    pairs.find(|(code, vars)| code.is_file() && vars.is_file())
+}

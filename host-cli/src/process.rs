@@ -1,0 +1,316 @@
+//! The only file that starts programs. None of them outlives this process, even one that is killed.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::Path;
+use std::process::{ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt as _;
+use tokio::process::{ChildStderr, ChildStdout, Command};
+use tokio::sync::{mpsc, watch};
+
+use crate::exit::{Exit, Failure};
+use crate::output::io_reason;
+
+/// A program that runs beside this one.
+pub struct Process {
+    stop: mpsc::Sender<Duration>,
+    ended: watch::Receiver<Option<ExitStatus>>,
+}
+
+impl Process {
+    /// Starts it in a process group of its own: Ctrl-C on the terminal is for this process, which ends its programs in order.
+    fn start(mut command: Command) -> Result<(Self, Pipes), Failure> {
+        command.process_group(0);
+        let mut child = spawn(&mut command)?;
+        let pipes = Pipes {
+            stdout: child.stdout.take(),
+            stderr: child.stderr.take(),
+        };
+        let pid = child.id().unwrap_or_default();
+        let (stop, mut stops) = mpsc::channel::<Duration>(1);
+        let (report, ended) = watch::channel(None);
+        tokio::spawn(async move {
+            let status = tokio::select! {
+                status = child.wait() => status,
+                Some(grace) = stops.recv() => {
+                    // SAFETY: the child has not been waited for, so the pid is still its own.
+                    unsafe { libc::kill(pid as libc::pid_t, libc::SIGTERM) };
+                    if tokio::time::timeout(grace, child.wait()).await.is_err() {
+                        let _ = child.start_kill();
+                    }
+                    child.wait().await
+                }
+            };
+            let _ = report.send(status.ok());
+        });
+        Ok((Self { stop, ended }, pipes))
+    }
+
+    /// Its exit status, once it has ended; nothing if that got lost.
+    pub fn ended(&self) -> impl Future<Output = Option<ExitStatus>> + use<> {
+        let mut ended = self.ended.clone();
+        async move {
+            ended
+                .wait_for(Option::is_some)
+                .await
+                .ok()
+                .and_then(|status| *status)
+        }
+    }
+
+    /// Asks it to end, and makes it end after `grace`.
+    pub async fn stop(&self, grace: Duration) {
+        let _ = self.stop.try_send(grace);
+        self.ended().await;
+    }
+}
+
+/// Its outputs, as far as they are read here.
+pub struct Pipes {
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+}
+
+/// Starts bootjackd; what it logs comes out of the pipe.
+pub fn bootjackd(program: &Path, config: &Path) -> Result<(Process, ChildStderr), Failure> {
+    let mut command = Command::new(program);
+    command
+        .arg("serve")
+        .arg("--config")
+        .arg(config)
+        .args(["--log-format", "json"]);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let (process, pipes) = Process::start(command)?;
+    Ok((process, pipes.stderr.expect("it is piped")))
+}
+
+/// Starts QEMU; the machine's console comes out of the pipe, complaints go to `log`.
+pub fn qemu(
+    program: &Path,
+    arguments: &[String],
+    log: File,
+) -> Result<(Process, ChildStdout), Failure> {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log);
+    let (process, pipes) = Process::start(command)?;
+    Ok((process, pipes.stdout.expect("it is piped")))
+}
+
+/// Makes an ed25519 key without a passphrase: `key` and `key`.pub.
+pub async fn ssh_keygen(key: &Path) -> Result<(), Failure> {
+    let mut command = Command::new("ssh-keygen");
+    command
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", "bootjack-lab", "-f"])
+        .arg(key);
+    let output = output(command).await?;
+    match output.status.success() {
+        true => Ok(()),
+        false => {
+            let text = format!("ssh-keygen made no key: {}", last_line(&output.stderr));
+            Err(Failure::new(Exit::Failed, text))
+        }
+    }
+}
+
+/// Runs ssh to its end.
+pub async fn ssh(arguments: &[String]) -> Result<Output, Failure> {
+    let mut command = Command::new("ssh");
+    command.args(arguments);
+    output(command).await
+}
+
+/// Starts QEMU and waits for octets on its standard output, one after the other, each within its time; ends it.
+/// Returns how many came; the last line of its complaints if it ended by itself before.
+pub async fn await_octets(
+    program: &Path,
+    arguments: &[String],
+    awaited: &[(u8, Duration)],
+) -> Result<usize, String> {
+    let mut command = Command::new(program);
+    command.args(arguments).process_group(0);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = spawn(&mut command).map_err(|failure| failure.message)?;
+    let mut stdout = child.stdout.take().expect("it is piped");
+    let mut stderr = child.stderr.take().expect("it is piped");
+    let mut seen = 0;
+    for (octet, within) in awaited {
+        let found = tokio::time::timeout(*within, async {
+            loop {
+                match stdout.read_u8().await {
+                    Ok(read) if read == *octet => break true,
+                    Ok(_) => {}
+                    Err(_) => break false,
+                }
+            }
+        });
+        match found.await {
+            Ok(true) => seen += 1,
+            Ok(false) => {
+                let mut complaints = Vec::new();
+                let _ = stderr.read_to_end(&mut complaints).await;
+                return Err(last_line(&complaints));
+            }
+            Err(_) => break,
+        }
+    }
+    let _ = child.kill().await;
+    Ok(seen)
+}
+
+/// The last line that says something.
+pub fn last_line(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let line = text.lines().map(str::trim).rfind(|line| !line.is_empty());
+    line.unwrap_or("nothing").to_owned()
+}
+
+async fn output(mut command: Command) -> Result<Output, Failure> {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command.process_group(0);
+    let name = name_of(&command);
+    spawn(&mut command)?
+        .wait_with_output()
+        .await
+        .map_err(|error| cannot_start(&name, &error))
+}
+
+fn spawn(command: &mut Command) -> Result<tokio::process::Child, Failure> {
+    command.kill_on_drop(true);
+    #[cfg(target_os = "linux")]
+    die_with_parent(command);
+    command
+        .spawn()
+        .map_err(|error| cannot_start(&name_of(command), &error))
+}
+
+/// The kernel kills the program when the thread that started it ends: here always the main one, the runtime has no other.
+#[cfg(target_os = "linux")]
+fn die_with_parent(command: &mut Command) {
+    let parent = std::process::id();
+    // SAFETY: both calls are safe between fork and exec: neither allocates nor locks.
+    unsafe {
+        command.pre_exec(move || {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            // The parent may have gone before prctl was called.
+            match libc::getppid() as u32 == parent {
+                true => Ok(()),
+                false => Err(std::io::Error::from_raw_os_error(libc::ESRCH)),
+            }
+        });
+    }
+}
+
+fn name_of(command: &Command) -> String {
+    let program = command.as_std().get_program();
+    let file = Path::new(program).file_name().unwrap_or(OsStr::new("?"));
+    file.to_string_lossy().into_owned()
+}
+
+fn cannot_start(name: &str, error: &std::io::Error) -> Failure {
+    let text = format!("cannot start {name}: {}", io_reason(error));
+    Failure::new(Exit::Missing, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> (&'static Path, Vec<String>) {
+        (
+            Path::new("/bin/sh"),
+            ["-c", script].map(str::to_owned).to_vec(),
+        )
+    }
+
+    #[tokio::test]
+    async fn awaited_octets_are_counted_and_a_silent_program_is_ended() {
+        let awaited = [
+            (b'a', Duration::from_secs(10)),
+            (b'b', Duration::from_millis(100)),
+        ];
+        let (program, script) = shell("printf xxaxx; exec sleep 1000");
+        assert_eq!(await_octets(program, &script, &awaited).await, Ok(1));
+        let (program, script) = shell("printf ba; printf b; exec sleep 1000");
+        assert_eq!(await_octets(program, &script, &awaited).await, Ok(2));
+        let (program, script) = shell("echo 'no such cpu' >&2; exit 1");
+        assert_eq!(
+            await_octets(program, &script, &awaited).await,
+            Err("no such cpu".to_owned())
+        );
+    }
+
+    /// The guest that KVM is tried with, where it cannot fail.
+    #[tokio::test]
+    async fn the_test_guest_answers_under_emulation() {
+        let arch = crate::qemu::Arch::X86_64;
+        let qemu = crate::host::find_program(arch.qemu());
+        let qemu = qemu.expect("wanted qemu-system-x86_64; run: deploy/packages.sh lab");
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("guest.img");
+        std::fs::write(&image, crate::qemu::smoke_image(arch)).unwrap();
+        let mut arguments = crate::qemu::smoke_arguments(arch, &image);
+        for argument in &mut arguments {
+            match argument.as_str() {
+                "kvm" => "tcg".clone_into(argument),
+                "host" => "max".clone_into(argument),
+                _ => {}
+            }
+        }
+        let minute = Duration::from_secs(60);
+        let awaited = [
+            (crate::qemu::SMOKE_STARTED, minute),
+            (crate::qemu::SMOKE_DONE, minute),
+        ];
+        assert_eq!(await_octets(&qemu, &arguments, &awaited).await, Ok(2));
+    }
+
+    #[tokio::test]
+    async fn a_program_that_does_not_want_to_end_is_made_to() {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "trap '' TERM; echo ready; while :; do sleep 1; done"]);
+        command.stdout(Stdio::piped());
+        let (process, pipes) = Process::start(command).unwrap();
+        let mut stdout = pipes.stdout.unwrap();
+        assert_eq!(stdout.read_u8().await.unwrap(), b'r');
+        process.stop(Duration::from_millis(50)).await;
+        let status = process.ended().await.unwrap();
+        assert_eq!(
+            std::os::unix::process::ExitStatusExt::signal(&status),
+            Some(libc::SIGKILL)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_not_there_is_a_missing_dependency() {
+        let command = Command::new("/nowhere/qemu");
+        let failure = Process::start(command).map(|_| ()).unwrap_err();
+        assert_eq!(failure.exit, Exit::Missing);
+        assert_eq!(
+            failure.message,
+            "cannot start qemu: no such file or directory"
+        );
+    }
+
+    #[test]
+    fn the_last_line_is_the_last_that_says_something() {
+        assert_eq!(last_line(b"one\ntwo\n\n  \n"), "two");
+        assert_eq!(last_line(b""), "nothing");
+    }
+}

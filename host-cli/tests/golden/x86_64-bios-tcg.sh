@@ -1,0 +1,18 @@
+qemu-system-x86_64 \
+  -nodefaults \
+  -no-user-config \
+  -display none \
+  -monitor none \
+  -name node-1 \
+  -uuid 00000000-0000-0000-0000-525400000001 \
+  -machine q35,graphics=off \
+  -accel tcg,thread=multi \
+  -cpu max \
+  -smp 2 \
+  -m 3072 \
+  -chardev stdio,id=console,signal=off,logfile=lab/node-1/console.log \
+  -serial chardev:console \
+  -no-reboot \
+  -device virtio-rng-pci \
+  -netdev tap,id=lan,ifname=lan0,script=no,downscript=no \
+  -device virtio-net-pci,netdev=lan,mac=52:54:00:00:00:01,bootindex=0,disable-legacy=on,romfile=/usr/lib/ipxe/qemu/pxe-virtio.rom
