@@ -101,6 +101,7 @@ mod tests {
             state,
             expires_secs: 100,
             hostname: None,
+            reservation: None,
         }
     }
 

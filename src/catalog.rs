@@ -11,16 +11,31 @@ use imbl::{HashMap, OrdMap};
 use thiserror::Error;
 
 use crate::model::{
-    MacAddr, Profile, Reservation, Source, Subnet, check_hostname, check_reservation_id,
+    Class, MacAddr, Octets, Options, Profile, Reservation, Source, Subnet, Uuid, check_hostname,
+    check_reservation_id,
 };
+
+/// What the configuration says once and for all.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    pub subnets: Vec<Subnet>,
+    pub profiles: BTreeMap<String, Profile>,
+    /// Options for every client.
+    pub options: Options,
+    /// In the order of the file; of two that say the same option, the later one wins.
+    pub classes: Vec<Class>,
+}
 
 /// Subnets, profiles and reservations.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
-    subnets: Arc<[Subnet]>,
-    profiles: Arc<BTreeMap<String, Profile>>,
+    settings: Arc<Settings>,
     by_id: OrdMap<String, Arc<Reservation>>,
     by_mac: HashMap<MacAddr, Arc<Reservation>>,
+    by_client_id: HashMap<Octets, Arc<Reservation>>,
+    /// In canonical octet order.
+    by_uuid: HashMap<Uuid, Arc<Reservation>>,
+    by_circuit_id: HashMap<Octets, Arc<Reservation>>,
     by_address: HashMap<Ipv4Addr, Arc<Reservation>>,
     /// In lower case: host names are compared without regard to case (RFC 1123 §2.1).
     by_hostname: HashMap<String, Arc<Reservation>>,
@@ -76,25 +91,32 @@ pub enum Refusal {
 
 impl Catalog {
     /// A catalog without reservations.
-    pub fn new(subnets: Vec<Subnet>, profiles: BTreeMap<String, Profile>) -> Self {
+    pub fn new(settings: Settings) -> Self {
         Self {
-            subnets: subnets.into(),
-            profiles: Arc::new(profiles),
+            settings: Arc::new(settings),
             ..Self::default()
         }
     }
 
     pub fn subnets(&self) -> &[Subnet] {
-        &self.subnets
+        &self.settings.subnets
     }
 
     pub fn profiles(&self) -> &BTreeMap<String, Profile> {
-        &self.profiles
+        &self.settings.profiles
+    }
+
+    pub fn options(&self) -> &Options {
+        &self.settings.options
+    }
+
+    pub fn classes(&self) -> &[Class] {
+        &self.settings.classes
     }
 
     /// The subnet that holds this address.
     pub fn subnet_of(&self, address: Ipv4Addr) -> Option<&Subnet> {
-        self.subnets.iter().find(|s| s.cidr.contains(&address))
+        self.subnets().iter().find(|s| s.cidr.contains(&address))
     }
 
     pub fn by_id(&self, id: &str) -> Option<&Arc<Reservation>> {
@@ -103,6 +125,19 @@ impl Catalog {
 
     pub fn by_mac(&self, mac: MacAddr) -> Option<&Arc<Reservation>> {
         self.by_mac.get(&mac)
+    }
+
+    pub fn by_client_id(&self, id: &[u8]) -> Option<&Arc<Reservation>> {
+        self.by_client_id.get(&Octets(id.to_vec()))
+    }
+
+    /// In either octet order.
+    pub fn by_uuid(&self, uuid: Uuid) -> Option<&Arc<Reservation>> {
+        self.by_uuid.get(&uuid.canonical())
+    }
+
+    pub fn by_circuit_id(&self, id: &[u8]) -> Option<&Arc<Reservation>> {
+        self.by_circuit_id.get(&Octets(id.to_vec()))
     }
 
     pub fn by_address(&self, address: Ipv4Addr) -> Option<&Arc<Reservation>> {
@@ -154,7 +189,18 @@ impl Catalog {
     fn with_inserted(&self, reservation: &Reservation) -> Self {
         let mut next = self.clone();
         let entry = Arc::new(reservation.clone());
-        next.by_mac.insert(entry.mac, entry.clone());
+        for mac in entry.macs() {
+            next.by_mac.insert(mac, entry.clone());
+        }
+        for id in &entry.identities.client_ids {
+            next.by_client_id.insert(id.clone(), entry.clone());
+        }
+        for uuid in &entry.identities.uuids {
+            next.by_uuid.insert(uuid.canonical(), entry.clone());
+        }
+        for id in &entry.identities.circuit_ids {
+            next.by_circuit_id.insert(id.clone(), entry.clone());
+        }
         if let Some(address) = entry.address {
             next.by_address.insert(address, entry.clone());
         }
@@ -182,7 +228,18 @@ impl Catalog {
             });
         }
         let mut next = self.clone();
-        next.by_mac.remove(&known.mac);
+        for mac in known.macs() {
+            next.by_mac.remove(&mac);
+        }
+        for id in &known.identities.client_ids {
+            next.by_client_id.remove(id);
+        }
+        for uuid in &known.identities.uuids {
+            next.by_uuid.remove(&uuid.canonical());
+        }
+        for id in &known.identities.circuit_ids {
+            next.by_circuit_id.remove(id);
+        }
         if let Some(address) = known.address {
             next.by_address.remove(&address);
         }
@@ -206,13 +263,18 @@ impl Catalog {
         if let Err(problem) = check_reservation_id(&reservation.id) {
             return invalid("reservation_id", problem);
         }
-        if !reservation.mac.is_unicast() {
+        if let Some(mac) = reservation.macs().find(|mac| !mac.is_unicast()) {
             return invalid(
                 "mac",
                 format!(
-                    "mac {} is a group address or empty; give the network card's own address",
-                    reservation.mac
+                    "mac {mac} is a group address or empty; give the network card's own address"
                 ),
+            );
+        }
+        if reservation.mac.is_none() && reservation.identities.is_empty() {
+            return invalid(
+                "mac",
+                "mac is missing, and no client-id, UUID or circuit-id stands for it".to_owned(),
             );
         }
         if let Some(Err(problem)) = reservation.hostname.as_deref().map(check_hostname) {
@@ -222,9 +284,9 @@ impl Catalog {
             return invalid("address", problem);
         }
         if let Some(profile) = &reservation.profile
-            && !self.profiles.contains_key(profile)
+            && !self.profiles().contains_key(profile)
         {
-            let known: Vec<&str> = self.profiles.keys().map(String::as_str).collect();
+            let known: Vec<&str> = self.profiles().keys().map(String::as_str).collect();
             return invalid(
                 "profile",
                 format!(
@@ -240,7 +302,7 @@ impl Catalog {
         let taken = |field, value: String, owner: &Reservation, what: &str| {
             let known_by = match owner.address {
                 Some(address) if field != "address" => address.to_string(),
-                _ => owner.mac.to_string(),
+                _ => owner.known_by(),
             };
             Err(Refusal::Taken {
                 title: reservation.title().to_owned(),
@@ -261,8 +323,25 @@ impl Catalog {
         {
             return taken("address", address.to_string(), owner, "address");
         }
-        if let Some(owner) = self.by_mac.get(&reservation.mac) {
-            return taken("mac", reservation.mac.to_string(), owner, "MAC");
+        for mac in reservation.macs() {
+            if let Some(owner) = self.by_mac.get(&mac) {
+                return taken("mac", mac.to_string(), owner, "MAC");
+            }
+        }
+        for id in &reservation.identities.client_ids {
+            if let Some(owner) = self.by_client_id.get(id) {
+                return taken("client_ids", id.to_string(), owner, "client-id");
+            }
+        }
+        for uuid in &reservation.identities.uuids {
+            if let Some(owner) = self.by_uuid.get(&uuid.canonical()) {
+                return taken("uuids", uuid.to_string(), owner, "UUID");
+            }
+        }
+        for id in &reservation.identities.circuit_ids {
+            if let Some(owner) = self.by_circuit_id.get(id) {
+                return taken("circuit_ids", id.to_string(), owner, "circuit-id");
+            }
         }
         if let Some(hostname) = &reservation.hostname
             && let Some(owner) = self.by_hostname.get(&hostname.to_ascii_lowercase())
@@ -278,7 +357,7 @@ impl Catalog {
     /// Why no machine can have this address, if none can.
     fn unusable(&self, address: Ipv4Addr) -> Option<String> {
         let Some(subnet) = self.subnet_of(address) else {
-            let subnets: Vec<String> = self.subnets.iter().map(|s| s.cidr.to_string()).collect();
+            let subnets: Vec<String> = self.subnets().iter().map(|s| s.cidr.to_string()).collect();
             return Some(format!(
                 "address {address} is outside every subnet ({}); pick one inside, or add its subnet to the configuration file",
                 subnets.join(", ")
@@ -296,34 +375,24 @@ impl Catalog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn catalog() -> Catalog {
-        let subnet = Subnet {
-            cidr: "198.18.0.0/24".parse().expect("a network"),
-            pools: vec![],
-            router: Some(Ipv4Addr::new(198, 18, 0, 1)),
-            dns: vec![],
-            domain: None,
-            lease_time: Duration::from_secs(3600),
-        };
-        let profiles = BTreeMap::from([("debian-12".to_owned(), Profile::default())]);
-        Catalog::new(vec![subnet], profiles)
+        let mut subnet = Subnet::of("198.18.0.0/24".parse().expect("a network"));
+        subnet.router = Some(Ipv4Addr::new(198, 18, 0, 1));
+        Catalog::new(Settings {
+            subnets: vec![subnet],
+            profiles: BTreeMap::from([("debian-12".to_owned(), Profile::default())]),
+            ..Settings::default()
+        })
     }
 
     fn node(n: u8) -> Reservation {
-        Reservation {
-            id: format!("node-{n}"),
-            mac: MacAddr([0x52, 0x54, 0, 0, 0, n]),
-            address: Some(Ipv4Addr::new(198, 18, 0, n)),
-            hostname: Some(format!("node-{n}")),
-            profile: None,
-            vars: Default::default(),
-            source: Source::Api,
-            revision: 1,
-            created_secs: 0,
-            updated_secs: 0,
-        }
+        let mut reservation = Reservation::of(format!("node-{n}"), Source::Api);
+        reservation.mac = Some(MacAddr([0x52, 0x54, 0, 0, 0, n]));
+        reservation.address = Some(Ipv4Addr::new(198, 18, 0, n));
+        reservation.hostname = Some(format!("node-{n}"));
+        reservation.revision = 1;
+        reservation
     }
 
     fn with(catalog: &Catalog, reservation: Reservation) -> Result<Catalog, String> {

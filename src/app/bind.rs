@@ -204,8 +204,8 @@ fn choose_ports(config: &Config, here: &[Interface]) -> anyhow::Result<Vec<Port>
 fn boot_servers(config: &Config, http: &[TcpListener]) -> io::Result<BootServers> {
     let programs: BTreeSet<String> = (PROGRAMS.iter())
         .flat_map(|(_, _, names)| names.iter())
-        .filter(|name| config.boot.programs.join(name).is_file())
-        .map(|name| (*name).to_owned())
+        .filter(|(_, name)| config.boot.programs.join(name).is_file())
+        .map(|(_, name)| (*name).to_owned())
         .collect();
     let addresses = http
         .iter()
@@ -225,7 +225,7 @@ fn boot_servers(config: &Config, http: &[TcpListener]) -> io::Result<BootServers
         (Cpu::X86_64, Firmware::Uefi),
         (Cpu::Aarch64, Firmware::Uefi),
     ] {
-        if servers.program(cpu, firmware).is_none() {
+        if servers.program(cpu, firmware, None).is_none() {
             emit(&Event::Noticed {
                 about: "boot",
                 detail: format!(

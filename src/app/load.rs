@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use thiserror::Error;
 
-use crate::catalog::{Catalog, Change};
+use crate::catalog::{Catalog, Change, Settings};
 use crate::config::reader::{Problem, Problems};
 use crate::config::{self, Config};
 use crate::store::profiles;
@@ -52,7 +52,12 @@ pub fn load(path: &Path) -> anyhow::Result<Loaded> {
     }
     match (config, profiles) {
         (Some(config), Some(profiles)) if all.is_empty() => {
-            let mut catalog = Catalog::new(config.subnets.clone(), profiles);
+            let mut catalog = Catalog::new(Settings {
+                subnets: config.subnets.clone(),
+                profiles,
+                options: config.options.clone(),
+                classes: config.classes.clone(),
+            });
             for at in &config.reservations {
                 // Held against each other while the file was read; this finds nothing new.
                 catalog = catalog.with(&Change::Create(at.value.clone()))?;

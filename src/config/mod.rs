@@ -13,8 +13,12 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 
 use self::reader::{At, Problem, Reader, Section};
-use crate::catalog::{Catalog, Change, Refusal};
-use crate::model::{MacAddr, Pool, Profile, Reservation, Source, Subnet, check_hostname};
+use crate::catalog::{Catalog, Change, Refusal, Settings};
+use crate::dhcp::options;
+use crate::model::{
+    Class, ClientArch, ClientPolicy, MacAddr, Match, Octets, Options, Pool, Profile, Reservation,
+    Source, Subnet, Uuid, check_hostname,
+};
 
 /// Where leases and reservations are kept unless the file says otherwise.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/bootjack";
@@ -33,6 +37,9 @@ pub struct Config {
     pub data_dir: PathBuf,
     pub dhcp: Dhcp,
     pub subnets: Vec<Subnet>,
+    /// DHCP options for every client.
+    pub options: Options,
+    pub classes: Vec<Class>,
     pub tftp: Tftp,
     pub http: Http,
     pub grpc: Grpc,
@@ -149,12 +156,16 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
 
     let dhcp = read_dhcp(&mut root.section("dhcp"), &mut lines);
     let grpc = read_grpc(&mut root.section("grpc"), &mut lines);
+    let options = read_options(root);
     let subnets = read_subnets(root);
+    let classes = read_classes(root, &subnets);
     let reservations = read_reservations(root, &subnets, profiles);
     Config {
         data_dir,
         dhcp,
         subnets: subnets.into_iter().map(|at| at.value).collect(),
+        options,
+        classes,
         tftp: Tftp {
             listen: tftp_listen,
             root: tftp_root,
@@ -234,6 +245,114 @@ fn read_grpc(section: &mut Section, lines: &mut BTreeMap<&'static str, usize>) -
     }
 }
 
+/// `[options]`, `[subnet.options]`, …: by name, or `option_NNN`.
+fn read_options(section: &mut Section) -> Options {
+    let mut read = Options::default();
+    for (name, At { line, value }) in section.values("options") {
+        let key = format!("options.{name}");
+        match options::encode(&name, &value) {
+            Ok((code, _)) if read.0.contains_key(&code) => {
+                section.report(line, &key, format!("option {code} is given twice"));
+            }
+            Ok((code, content)) => {
+                read.0.insert(code, content);
+            }
+            Err(problem) => section.report(line, &key, problem),
+        }
+    }
+    read
+}
+
+fn read_classes(root: &mut Section, subnets: &[At<Subnet>]) -> Vec<Class> {
+    let mut classes: Vec<Class> = Vec::new();
+    for mut section in root.sections("class") {
+        let line = section.line();
+        let name = section.text("name");
+        let mut rules = section.section("match");
+        let matches = read_match(&mut rules);
+        rules.finish();
+        let pools = section.all_parsed::<PoolText>("pools", "198.18.0.100-198.18.0.199");
+        for (index, at) in pools.iter().enumerate() {
+            let in_one = |subnet: &At<Subnet>| {
+                let cidr = subnet.value.cidr;
+                cidr.contains(&at.value.0.first) && cidr.contains(&at.value.0.last)
+            };
+            if !subnets.iter().any(in_one) {
+                let text = format!("{} is inside no subnet", at.value.0);
+                section.report(at.line, &format!("pools[{index}]"), text);
+            }
+        }
+        let class = Class {
+            options: read_options(&mut section),
+            program: read_program(&mut section),
+            lease_time: read_class_lease_time(&mut section),
+            ignore: section.boolean("ignore").is_some_and(|at| at.value),
+            pools: pools.into_iter().map(|at| at.value.0).collect(),
+            name: name.map_or_else(String::new, |at| at.value),
+            matches,
+        };
+        section.finish();
+        if class.name.is_empty() {
+            section.report(
+                line,
+                "name",
+                "is missing; logs and explain call the class by it",
+            );
+        } else if classes.iter().any(|other| other.name == class.name) {
+            section.report(
+                line,
+                "name",
+                format!("{} is the name of two classes", class.name),
+            );
+        }
+        if class.matches.is_empty() {
+            section.report(
+                line,
+                "match",
+                "has no rule, so it would hold every client; give one, or use [options]",
+            );
+        }
+        classes.push(class);
+    }
+    classes
+}
+
+/// What a class matches. A rule that no packet can satisfy is a problem.
+fn read_match(rules: &mut Section) -> Match {
+    let texts = |rules: &mut Section, key: &'static str| -> Vec<String> {
+        let texts = rules.texts(key).map(|at| at.value).unwrap_or_default();
+        for (index, at) in texts.iter().enumerate() {
+            if at.value.is_empty() || at.value.len() > 255 {
+                let text = "can never match: an option holds 1 to 255 octets";
+                rules.report(at.line, &format!("{key}[{index}]"), text);
+            }
+        }
+        texts.into_iter().map(|at| at.value).collect()
+    };
+    let vendor_class = texts(rules, "vendor_class");
+    let user_class = texts(rules, "user_class");
+    let arch = rules.all_parsed::<ArchText>("arch", "\"0x0007\", \"7\" or \"x86_64-uefi\"");
+    let prefixes = rules.all_parsed::<PrefixText>("mac_prefix", "52:54:00");
+    let circuit_id = texts(rules, "circuit_id");
+    Match {
+        vendor_class,
+        user_class,
+        arch: arch.into_iter().flat_map(|at| at.value.0).collect(),
+        mac_prefix: prefixes.into_iter().map(|at| at.value.0).collect(),
+        circuit_id: circuit_id.iter().map(|text| Octets::parse(text)).collect(),
+    }
+}
+
+/// A word (`snponly`, `ipxe`, `undionly`), a file below `boot.programs` or `tftp.root`, or a URL.
+fn read_program(section: &mut Section) -> Option<String> {
+    let at = section.text("program")?;
+    if at.value.is_empty() || at.value.contains(char::is_whitespace) || at.value.len() > 255 {
+        let text = "wanted snponly, ipxe, undionly, a file's name or a URL";
+        section.report(at.line, "program", text);
+    }
+    Some(at.value)
+}
+
 fn read_subnets(root: &mut Section) -> Vec<At<Subnet>> {
     let mut subnets: Vec<At<Subnet>> = Vec::new();
     let is_missing = !root.has("subnet");
@@ -282,6 +401,19 @@ fn read_subnet(section: &mut Section) -> Option<Subnet> {
         at.value
     });
     let lease_time = read_lease_time(section);
+    let exclude = section.all_parsed::<PoolText>("exclude", "198.18.0.150-198.18.0.159");
+    let client_policy = match section.text("lease_key") {
+        None => ClientPolicy::Mac,
+        Some(at) => match at.value.as_str() {
+            "mac" => ClientPolicy::Mac,
+            "client_id" => ClientPolicy::ClientId,
+            _ => {
+                section.report(at.line, "lease_key", "wanted \"mac\" or \"client_id\"");
+                ClientPolicy::Mac
+            }
+        },
+    };
+    let options = read_options(section);
     section.finish();
     let cidr = cidr.or_else(|| {
         if !has_cidr {
@@ -300,6 +432,9 @@ fn read_subnet(section: &mut Section) -> Option<Subnet> {
     }
     Some(Subnet {
         pools: check_pools(section, cidr.value, pools),
+        exclude: exclude.into_iter().map(|at| at.value.0).collect(),
+        options,
+        client_policy,
         cidr: cidr.value,
         router: router.map(|at| at.value),
         dns: dns.into_iter().map(|at| at.value).collect(),
@@ -362,13 +497,23 @@ fn read_lease_time(section: &mut Section) -> Duration {
     }
 }
 
+fn read_class_lease_time(section: &mut Section) -> Option<Duration> {
+    let is_given = section.has("lease_time");
+    let time = read_lease_time(section);
+    is_given.then_some(time)
+}
+
 fn read_reservations(
     root: &mut Section,
     subnets: &[At<Subnet>],
     profiles: Option<&BTreeMap<String, Profile>>,
 ) -> Vec<At<Reservation>> {
     let subnets = subnets.iter().map(|at| at.value.clone()).collect();
-    let mut catalog = Catalog::new(subnets, profiles.cloned().unwrap_or_default());
+    let mut catalog = Catalog::new(Settings {
+        subnets,
+        profiles: profiles.cloned().unwrap_or_default(),
+        ..Settings::default()
+    });
     let mut reservations = Vec::new();
     for mut section in root.sections("reservation") {
         let line = section.line();
@@ -423,46 +568,77 @@ fn read_reservation(section: &mut Section) -> Option<(Reservation, Lines)> {
     let hostname = section.text("hostname");
     let profile = section.text("profile");
     let id = section.text("id");
-    let vars = section.vars("vars");
+    let macs = section.all_parsed::<MacAddr>("macs", "52:54:00:00:00:01");
+    let uuids = section.all_parsed::<Uuid>("uuids", "6ba7b810-9dad-11d1-80b4-00c04fd430c8");
+    let client_ids = read_octets(section, "client_ids");
+    let circuit_ids = read_octets(section, "circuit_ids");
+    let mut reservation = Reservation::of(String::new(), Source::ConfigFile);
+    reservation.vars = section.vars("vars");
+    reservation.options = read_options(section);
+    reservation.program = read_program(section);
     section.finish();
-    let mac = mac.or_else(|| {
+    reservation.identities.macs = values(macs);
+    reservation.identities.uuids = values(uuids);
+    reservation.identities.client_ids = client_ids;
+    reservation.identities.circuit_ids = circuit_ids;
+    if mac.is_none() && (has_mac || reservation.identities.is_empty()) {
         if !has_mac {
             let text = "is missing; write it like mac = \"52:54:00:00:00:01\"";
             section.report(section.line(), "mac", text);
         }
-        None
-    })?;
-    lines.insert("mac", mac.line);
-    let mut take = |key, at: Option<At<String>>| {
-        at.map(|At { line, value }| {
-            lines.insert(key, line);
-            value
-        })
-    };
-    let id = take("reservation_id", id);
-    let hostname = take("hostname", hostname);
-    let profile = take("profile", profile);
-    if let Some(at) = &address {
-        lines.insert("address", at.line);
+        return None;
     }
-    let reservation = Reservation {
-        id: id.unwrap_or_else(|| default_id(hostname.as_deref(), mac.value)),
-        mac: mac.value,
-        address: address.map(|at| at.value),
-        hostname,
-        profile,
-        vars,
-        source: Source::ConfigFile,
-        revision: 0,
-        created_secs: 0,
-        updated_secs: 0,
+    let mut noted = |key, line| {
+        lines.insert(key, line);
+    };
+    if let Some(at) = mac {
+        noted("mac", at.line);
+        reservation.mac = Some(at.value);
+    }
+    if let Some(at) = address {
+        noted("address", at.line);
+        reservation.address = Some(at.value);
+    }
+    if let Some(at) = hostname {
+        noted("hostname", at.line);
+        reservation.hostname = Some(at.value);
+    }
+    if let Some(at) = profile {
+        noted("profile", at.line);
+        reservation.profile = Some(at.value);
+    }
+    reservation.id = match id {
+        Some(at) => {
+            noted("reservation_id", at.line);
+            at.value
+        }
+        None => default_id(&reservation),
     };
     Some((reservation, lines))
 }
 
-/// The id of a reservation that was not given one: its host name, or else its MAC with hyphens.
-pub fn default_id(hostname: Option<&str>, mac: MacAddr) -> String {
-    hostname.map_or_else(|| mac.hyphenated(), str::to_ascii_lowercase)
+fn values<T>(list: Vec<At<T>>) -> Vec<T> {
+    list.into_iter().map(|at| at.value).collect()
+}
+
+/// Identities in hexadecimal or as text.
+fn read_octets(section: &mut Section, key: &'static str) -> Vec<Octets> {
+    let texts = section.texts(key).map(|at| at.value).unwrap_or_default();
+    for (index, at) in texts.iter().enumerate() {
+        if at.value.is_empty() || at.value.len() > 255 * 3 {
+            let text = "wanted 1 to 255 octets, as 01:52:54:… or as text";
+            section.report(at.line, &format!("{key}[{index}]"), text);
+        }
+    }
+    texts.iter().map(|at| Octets::parse(&at.value)).collect()
+}
+
+/// The id of a reservation that was not given one: its host name, or else its first identity with hyphens.
+pub fn default_id(reservation: &Reservation) -> String {
+    match &reservation.hostname {
+        Some(hostname) => hostname.to_ascii_lowercase(),
+        None => reservation.known_by().replace(':', "-"),
+    }
 }
 
 /// `198.18.0.100-198.18.0.199`, or one address alone.
@@ -483,6 +659,49 @@ impl FromStr for PoolText {
             return Err(format!("{last} comes before {first}"));
         }
         Ok(Self(Pool { first, last }))
+    }
+}
+
+/// An architecture by number, or all of a processor and firmware.
+struct ArchText(Vec<ClientArch>);
+
+impl FromStr for ArchText {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = match text.strip_prefix("0x") {
+            Some(hex) => u16::from_str_radix(hex, 16).ok(),
+            None => text.parse().ok(),
+        };
+        if let Some(number) = number {
+            return Ok(Self(vec![ClientArch(number)]));
+        }
+        let named: Vec<ClientArch> = (0..0x40)
+            .map(ClientArch)
+            .filter(|arch| {
+                let platform = arch.platform();
+                platform.is_some_and(|(cpu, firmware)| text == format!("{cpu}-{firmware}"))
+            })
+            .collect();
+        if named.is_empty() {
+            return Err("neither a number nor PROCESSOR-FIRMWARE".to_owned());
+        }
+        Ok(Self(named))
+    }
+}
+
+/// The first octets of a hardware address.
+struct PrefixText(Octets);
+
+impl FromStr for PrefixText {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match Octets::from_hex(text) {
+            Some(octets) if octets.0.len() <= 16 => Ok(Self(octets)),
+            Some(_) => Err("can never match: a hardware address has at most 16 octets".to_owned()),
+            None => Err("not hexadecimal".to_owned()),
+        }
     }
 }
 

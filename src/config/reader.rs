@@ -279,6 +279,30 @@ impl Section {
         sections
     }
 
+    /// A table of values, each with its line.
+    pub fn values(&mut self, key: &'static str) -> BTreeMap<String, At<Var>> {
+        let Some(at) = self.take(key) else {
+            return BTreeMap::new();
+        };
+        let Node::Table(entries) = at.value else {
+            self.wanted::<()>(key, &at, "a table");
+            return BTreeMap::new();
+        };
+        let mut values = BTreeMap::new();
+        for (name, at) in entries {
+            match at.value.var() {
+                Some(value) => {
+                    let line = at.line;
+                    values.insert(name, At { line, value });
+                }
+                None => {
+                    self.wanted::<()>(&format!("{key}.{name}"), &at, "a value");
+                }
+            }
+        }
+        values
+    }
+
     /// A table of template variables.
     pub fn vars(&mut self, key: &'static str) -> Vars {
         let Some(at) = self.take(key) else {

@@ -42,14 +42,17 @@ pub struct Decision {
 
 /// Decides one packet.
 pub fn decide(request: &Request, view: &View) -> Decision {
-    let Some(client) = request.client() else {
+    let Some(client) = view.client.clone() else {
         return silent(Silence::NoIdentity);
     };
+    if view.classes.iter().any(|class| class.ignore) {
+        return silent(Silence::IgnoredClass);
+    }
     match request.kind {
         Kind::Discover => discover(request, client, view),
         Kind::Request => request_address(request, client, view),
         Kind::Decline => decline(request, &client, view),
-        Kind::Release => release(request, &client, view),
+        Kind::Release => release(request, view),
         Kind::Inform if view.subnet.cidr.contains(&request.ciaddr) => Decision {
             answer: Answer::AckInform,
             change: None,
@@ -67,7 +70,7 @@ fn discover(request: &Request, client: ClientKey, view: &View) -> Decision {
         Some(reserved) => reserved,
         None => match dynamic_address(request, &client, view) {
             Some(address) => address,
-            None if view.subnet.pools.is_empty() => return silent(Silence::NoPool),
+            None if view.pools().is_empty() => return silent(Silence::NoPool),
             None => return silent(Silence::PoolExhausted),
         },
     };
@@ -84,6 +87,7 @@ fn discover(request: &Request, client: ClientKey, view: &View) -> Decision {
             state: LeaseState::Offered,
             expires_secs: view.now_secs + OFFER_HOLD_SECS,
             hostname: request.hostname(),
+            reservation: view.reservation.map(|own| own.id.clone()),
         })
     });
     Decision {
@@ -160,7 +164,7 @@ fn verdict(address: Ipv4Addr, client: &ClientKey, view: &View) -> Verdict {
     if view.catalog.by_address(address).is_some() {
         return Verdict::No(NakReason::ReservedForAnother);
     }
-    if !view.subnet.pools_hold(address) {
+    if !view.is_in_pool(address) {
         return Verdict::No(NakReason::NotInPool);
     }
     if !view.is_free_for(client, address) {
@@ -203,6 +207,7 @@ fn ack(request: &Request, client: ClientKey, address: Ipv4Addr, view: &View) -> 
             state: LeaseState::Bound,
             expires_secs: view.now_secs + u64::from(lease_secs),
             hostname: request.hostname(),
+            reservation: view.reservation.map(|own| own.id.clone()),
         })),
     }
 }
@@ -218,7 +223,7 @@ fn decline(request: &Request, client: &ClientKey, view: &View) -> Decision {
     let is_theirs = view
         .bindings
         .at(address)
-        .is_some_and(|lease| lease.client == *client && lease.state != LeaseState::Declined);
+        .is_some_and(|lease| view.is_own(lease) && lease.state != LeaseState::Declined);
     if !is_theirs {
         return silent(Silence::NotTheHolder);
     }
@@ -230,17 +235,18 @@ fn decline(request: &Request, client: &ClientKey, view: &View) -> Decision {
             state: LeaseState::Declined,
             expires_secs: view.now_secs + DECLINE_SECS,
             hostname: None,
+            reservation: view.reservation.map(|own| own.id.clone()),
         })),
     }
 }
 
 /// RFC 2131 §4.3.4: the address is free at once, and its last holder is remembered.
-fn release(request: &Request, client: &ClientKey, view: &View) -> Decision {
+fn release(request: &Request, view: &View) -> Decision {
     if request.server_id.is_some_and(|id| id != view.server_id) {
         return silent(Silence::OtherServerChosen);
     }
     let held = view.bindings.at(request.ciaddr).filter(|lease| {
-        lease.client == *client && matches!(lease.state, LeaseState::Bound | LeaseState::Offered)
+        view.is_own(lease) && matches!(lease.state, LeaseState::Bound | LeaseState::Offered)
     });
     let Some(held) = held else {
         return silent(Silence::NotTheHolder);
@@ -263,7 +269,7 @@ fn is_declined(address: Ipv4Addr, view: &View) -> bool {
 
 /// The subnet's lease time, or the shorter one the client asks for (RFC 2131 §4.3.1).
 fn lease_secs(request: &Request, view: &View) -> u32 {
-    let longest = u32::try_from(view.subnet.lease_time.as_secs()).unwrap_or(u32::MAX - 1);
+    let longest = view.lease_secs();
     request.lease_secs.map_or(longest, |asked| {
         asked.clamp(SHORTEST_LEASE_SECS.min(longest), longest)
     })

@@ -2,7 +2,9 @@
 //! the answer, `route` says where it goes, `pool` finds a free address; all pure. `server` owns the sockets.
 
 pub mod bootfile;
+pub mod chosen;
 pub mod decide;
+pub mod options;
 pub mod pool;
 pub mod reply;
 pub mod request;

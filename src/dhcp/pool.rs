@@ -3,18 +3,19 @@
 use std::net::Ipv4Addr;
 
 use super::view::View;
-use crate::model::{ClientKey, Subnet};
+use crate::model::{ClientKey, Pool};
 
 /// A free address for a client that has none: the one its identity hashes to, or the next free one, so that a client without a
 /// record tends to get the address it had. An address that nobody ever held is preferred to one that somebody may return to.
 pub fn find_free(client: &ClientKey, view: &View) -> Option<Ipv4Addr> {
-    let total: u64 = view.subnet.pools.iter().map(|pool| pool.size()).sum();
+    let pools = view.pools();
+    let total: u64 = pools.iter().map(Pool::size).sum();
     if total == 0 {
         return None;
     }
     let start = stable_hash(client) % total;
     let mut held_before = None;
-    for address in (0..total).filter_map(|step| nth(view.subnet, (start + step) % total)) {
+    for address in (0..total).filter_map(|step| nth(&pools, (start + step) % total)) {
         if !view.is_free_for(client, address) {
             continue;
         }
@@ -26,8 +27,8 @@ pub fn find_free(client: &ClientKey, view: &View) -> Option<Ipv4Addr> {
     held_before
 }
 
-fn nth(subnet: &Subnet, mut index: u64) -> Option<Ipv4Addr> {
-    for pool in &subnet.pools {
+fn nth(pools: &[Pool], mut index: u64) -> Option<Ipv4Addr> {
+    for pool in pools {
         if index < pool.size() {
             let offset = u32::try_from(index).ok()?;
             return Some(Ipv4Addr::from_bits(pool.first.to_bits() + offset));

@@ -4,6 +4,7 @@
 //! dhcproto encodes the header and each option; the order is ours, since its own is by number.
 
 use std::net::Ipv4Addr;
+use std::ops::Range;
 
 use dhcproto::v4::{
     DhcpOption, Flags, HType, Message, MessageType, Opcode, OptionCode, UnknownOption,
@@ -11,17 +12,19 @@ use dhcproto::v4::{
 use dhcproto::{Encodable, Encoder};
 
 use super::bootfile::Bootfile;
+use super::chosen;
 use super::decide::Answer;
 use super::request::Request;
 use super::view::View;
 
 /// The shortest BOOTP packet (RFC 951): some ROMs drop anything less.
 const SHORTEST_REPLY: usize = 300;
-/// What the field `file` takes with its closing NUL.
-const FILE_FIELD: usize = 128;
+/// The fields of the header that options may overflow into.
+const SNAME: Range<usize> = 44..108;
+const FILE: Range<usize> = 108..236;
 
 /// The reply's octets; `None` for silence. Options that do not fit what the client takes are left out, the least important
-/// ones first: those of the lease and of the boot stand at the front.
+/// ones first: those of the lease and of the boot stand at the front, then what the client asks for, in its order.
 pub fn encode(
     request: &Request,
     answer: &Answer,
@@ -51,11 +54,24 @@ pub fn encode(
         _ => {
             options.extend(lease_secs.into_iter().flat_map(lease_options));
             options.extend(boot_options(request, bootfile, view));
-            options.extend(network_options(request, view));
         }
     }
 
     let mut octets = encode_header(request, answer, yiaddr, bootfile, view)?;
+    let mut parts: Vec<Vec<u8>> = options.iter().map(encode_option).collect::<Option<_>>()?;
+    if !matches!(answer, Answer::Nak(_)) {
+        // What the machine's boot needs stands before what it may do without.
+        let said: Vec<u8> = parts
+            .iter()
+            .filter_map(|part| part.first().copied())
+            .collect();
+        let chosen = chosen::choose(request, view).into_iter();
+        parts.extend(
+            chosen
+                .filter(|option| !said.contains(&option.code))
+                .map(|option| raw_option(option.code, &option.content)),
+        );
+    }
     // RFC 6842 §3: the client-id is sent back; RFC 3046 §2.2: so is what the relay agent said, as the last option.
     let tail: Vec<u8> = [
         OptionCode::ClientIdentifier,
@@ -65,17 +81,57 @@ pub fn encode(
     .filter_map(|code| Some((u8::from(code), request.option(code)?)))
     .flat_map(|(code, content)| raw_option(code, content))
     .collect();
-    let room = request.max_reply_octets().saturating_sub(tail.len() + 1);
-    for option in &options {
-        let encoded = encode_option(option)?;
-        if octets.len() + encoded.len() <= room {
-            octets.extend(encoded);
+    place(&mut octets, parts, tail, request.max_reply_octets());
+    octets.resize(octets.len().max(SHORTEST_REPLY), 0);
+    Some(octets)
+}
+
+/// Puts the options where there is room: behind the header; if they do not fit, in the fields `file` and `sname` too, as far
+/// as nothing else is said there (option 52, RFC 2132 §9.3). PXE ROMs look for the boot file in `file` and never in an option
+/// that stands there, so a boot file keeps its field. What fits nowhere is left out.
+fn place(octets: &mut Vec<u8>, parts: Vec<Vec<u8>>, tail: Vec<u8>, most: usize) {
+    let room = most.saturating_sub(tail.len() + 1); // and the end option
+    let needed: usize = parts.iter().map(Vec::len).sum();
+    if octets.len() + needed <= room {
+        octets.extend(parts.concat());
+    } else {
+        let mut fields = [(FILE, Vec::new(), 1_u8), (SNAME, Vec::new(), 2_u8)];
+        let is_free =
+            |range: &Range<usize>, octets: &[u8]| octets[range.clone()].iter().all(|b| *b == 0);
+        let free: Vec<bool> = fields
+            .iter()
+            .map(|(range, _, _)| is_free(range, octets))
+            .collect();
+        for part in parts {
+            // Three octets are kept for option 52 itself.
+            if octets.len() + part.len() + 3 <= room {
+                octets.extend(part);
+                continue;
+            }
+            let fitting = fields
+                .iter_mut()
+                .zip(&free)
+                .find(|((range, content, _), free)| {
+                    **free && content.len() + part.len() < range.len()
+                });
+            if let Some(((_, content, _), _)) = fitting {
+                content.extend(part);
+            }
+        }
+        let mut overload = 0;
+        for (range, mut content, bit) in fields {
+            if !content.is_empty() {
+                overload |= bit;
+                content.push(255);
+                octets[range.start..range.start + content.len()].copy_from_slice(&content);
+            }
+        }
+        if overload != 0 {
+            octets.extend([52, 1, overload]);
         }
     }
     octets.extend(tail);
     octets.push(255);
-    octets.resize(octets.len().max(SHORTEST_REPLY), 0);
-    Some(octets)
 }
 
 /// 51, and 58 and 59 at the fractions of RFC 2131 §4.4.5.
@@ -92,16 +148,35 @@ fn boot_options(request: &Request, bootfile: Option<&Bootfile>, view: &View) -> 
     let Some(bootfile) = bootfile else {
         return Vec::new();
     };
-    let mut options = vec![DhcpOption::BootfileName(bootfile.as_str().into())];
+    let mut options = match bootfile.as_str() {
+        "" => Vec::new(),
+        name => vec![DhcpOption::BootfileName(name.into())],
+    };
     match bootfile {
+        Bootfile::RaspberryPi => {
+            options.push(DhcpOption::TFTPServerName(
+                view.server_id.to_string().into_bytes(),
+            ));
+            options.push(DhcpOption::ClassIdentifier(b"PXEClient".to_vec()));
+            // Its ROM boots from whoever offers this very menu (43.9, 43.10).
+            let menu = [
+                &[9, 20, 0, 0, 17][..],
+                b"Raspberry Pi Boot",
+                &[10, 4, 0],
+                b"PXE",
+                &[255],
+            ];
+            options.push(DhcpOption::VendorExtensions(menu.concat()));
+        }
         // UEFI 2.10 §24.7: without it the firmware takes the offer for one without a boot file.
         Bootfile::HttpProgram(_) => {
             options.push(DhcpOption::ClassIdentifier(b"HTTPClient".to_vec()));
         }
         Bootfile::Tftp(_) | Bootfile::Script(_) => {
-            options.push(DhcpOption::TFTPServerName(
-                view.server_id.to_string().into_bytes(),
-            ));
+            if view.configured_option(66).is_none() {
+                let server = view.server_id.to_string().into_bytes();
+                options.push(DhcpOption::TFTPServerName(server));
+            }
             let says_pxe = request
                 .option(OptionCode::ClassIdentifier)
                 .is_some_and(|class| class.starts_with(b"PXEClient"));
@@ -126,53 +201,6 @@ fn boot_options(request: &Request, bootfile: Option<&Bootfile>, view: &View) -> 
     options
 }
 
-/// What the subnet and the reservation say, in the order the client asks for it (option 55), the mask before the router (RFC
-/// 2132 §3.3). A client that asks for nothing in particular gets all of it.
-fn network_options(request: &Request, view: &View) -> Vec<DhcpOption> {
-    let ours = [1, 3, 6, 12, 15, 28];
-    let mut codes: Vec<u8> = request.parameters().unwrap_or(&ours).to_vec();
-    codes.retain(|code| ours.contains(code));
-    if let Some(at) = codes.iter().position(|code| *code == 1) {
-        codes[..=at].rotate_right(1);
-    }
-    let mut seen = Vec::new();
-    codes.retain(|code| {
-        let is_new = !seen.contains(code);
-        seen.push(*code);
-        is_new
-    });
-    codes
-        .into_iter()
-        .filter_map(|code| network_option(code, view))
-        .collect()
-}
-
-fn network_option(code: u8, view: &View) -> Option<DhcpOption> {
-    let subnet = view.subnet;
-    Some(match code {
-        1 => DhcpOption::SubnetMask(subnet.cidr.netmask()),
-        3 => DhcpOption::Router(vec![subnet.router?]),
-        6 if !subnet.dns.is_empty() => DhcpOption::DomainNameServer(subnet.dns.clone()),
-        12 => DhcpOption::Hostname(host_part(view.reservation?.hostname.as_deref()?).into()),
-        15 => DhcpOption::DomainName(domain_of(view)?.into()),
-        28 => DhcpOption::BroadcastAddr(subnet.cidr.broadcast()),
-        _ => return None,
-    })
-}
-
-/// A host name with a domain is given as option 12 and 15 apart, as RFC 2132 §3.14 and §3.17 have it.
-fn host_part(hostname: &str) -> &str {
-    hostname.split('.').next().unwrap_or(hostname)
-}
-
-fn domain_of<'a>(view: &View<'a>) -> Option<&'a str> {
-    view.reservation
-        .and_then(|reservation| reservation.hostname.as_deref())
-        .and_then(|hostname| hostname.split_once('.'))
-        .map(|(_, domain)| domain)
-        .or(view.subnet.domain.as_deref())
-}
-
 fn encode_header(
     request: &Request,
     answer: &Answer,
@@ -187,7 +215,7 @@ fn encode_header(
     };
     // An HTTP URL stands for itself; siaddr names the TFTP server, and iPXE's ${next-server}.
     let siaddr = match bootfile {
-        Some(Bootfile::Tftp(_) | Bootfile::Script(_)) => view.server_id,
+        Some(Bootfile::Tftp(_) | Bootfile::Script(_) | Bootfile::RaspberryPi) => view.server_id,
         _ => Ipv4Addr::UNSPECIFIED,
     };
     let mut message = Message::new_with_id(
@@ -209,7 +237,7 @@ fn encode_header(
         .set_flags(Flags::from(flags));
     if let Some(name) = bootfile
         .map(Bootfile::as_str)
-        .filter(|n| n.len() < FILE_FIELD)
+        .filter(|n| n.len() < FILE.len())
     {
         message.set_fname_str(name);
     }

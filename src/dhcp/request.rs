@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 
 use dhcproto::v4::{MessageType, OptionCode, borrowed};
 
-use crate::model::{ClientArch, ClientKey, MacAddr, Silence};
+use crate::model::{ClientArch, ClientKey, MacAddr, Match, Silence, Uuid};
 
 /// The magic cookie before the options (RFC 2131 §3).
 const MAGIC: [u8; 4] = [99, 130, 83, 99];
@@ -127,11 +127,90 @@ impl Request {
         let hardware = &self.chaddr[..usize::from(self.hlen)];
         self.mac().map(ClientKey::Mac).or_else(|| {
             let id = self
-                .option(OptionCode::ClientIdentifier)
-                .filter(|id| id.len() >= 2) // RFC 2132 §9.14
+                .client_id()
                 .or_else(|| hardware.iter().any(|b| *b != 0).then_some(hardware))?;
             Some(ClientKey::Id(id.to_vec()))
         })
+    }
+
+    /// The client-id (option 61), of at least the two octets it must have (RFC 2132 §9.14).
+    pub fn client_id(&self) -> Option<&[u8]> {
+        self.option(OptionCode::ClientIdentifier)
+            .filter(|id| id.len() >= 2)
+    }
+
+    /// The machine's UUID: option 97 of type 0 (RFC 4578 §2.3).
+    pub fn uuid(&self) -> Option<Uuid> {
+        let [0, octets @ ..] = self.option(OptionCode::ClientMachineIdentifier)? else {
+            return None;
+        };
+        Uuid::from_octets(octets.try_into().ok()?)
+    }
+
+    /// One of the things a relay agent says (option 82, RFC 3046 §2.0).
+    pub fn relay_sub_option(&self, code: u8) -> Option<&[u8]> {
+        let mut rest = self.option(OptionCode::RelayAgentInformation)?;
+        while let [found, length, tail @ ..] = rest {
+            let (content, after) = tail.split_at_checked(usize::from(*length))?;
+            if *found == code {
+                return Some(content);
+            }
+            rest = after;
+        }
+        None
+    }
+
+    /// One of them that is an address.
+    pub fn relay_address(&self, code: u8) -> Option<Ipv4Addr> {
+        let octets: [u8; 4] = self.relay_sub_option(code)?.try_into().ok()?;
+        Some(Ipv4Addr::from(octets)).filter(|address| !address.is_unspecified())
+    }
+
+    /// The port the machine is plugged in, as its relay agent says (sub-option 1).
+    pub fn circuit_id(&self) -> Option<&[u8]> {
+        self.relay_sub_option(1).filter(|id| !id.is_empty())
+    }
+
+    /// The subnet the client wants an address of (option 118, RFC 3011).
+    pub fn subnet_selection(&self) -> Option<Ipv4Addr> {
+        let octets: [u8; 4] = self.option(OptionCode::from(118))?.try_into().ok()?;
+        Some(Ipv4Addr::from(octets)).filter(|address| !address.is_unspecified())
+    }
+
+    /// Whether the client is one of those that these rules mean.
+    pub fn is_in(&self, rules: &Match) -> bool {
+        let hardware = &self.chaddr[..usize::from(self.hlen)];
+        let vendor_class = self.option(OptionCode::ClassIdentifier);
+        let user_class = self.option(OptionCode::UserClass);
+        let archs = self.archs();
+        let holds = |is_given: bool, one_fits: bool| !is_given || one_fits;
+        holds(
+            !rules.vendor_class.is_empty(),
+            vendor_class.is_some_and(|said| {
+                rules
+                    .vendor_class
+                    .iter()
+                    .any(|wanted| said.starts_with(wanted.as_bytes()))
+            }),
+        ) && holds(
+            !rules.user_class.is_empty(),
+            user_class.is_some_and(|said| {
+                user_classes(said).any(|c| rules.user_class.iter().any(|w| w.as_bytes() == c))
+            }),
+        ) && holds(
+            !rules.arch.is_empty(),
+            archs.iter().any(|arch| rules.arch.contains(arch)),
+        ) && holds(
+            !rules.mac_prefix.is_empty(),
+            rules
+                .mac_prefix
+                .iter()
+                .any(|prefix| hardware.starts_with(&prefix.0)),
+        ) && holds(
+            !rules.circuit_id.is_empty(),
+            self.circuit_id()
+                .is_some_and(|said| rules.circuit_id.iter().any(|w| w.0 == said)),
+        )
     }
 
     /// The broadcast flag: the client cannot take unicast before it has its address (RFC 2131 §2).
@@ -160,13 +239,23 @@ impl Request {
     /// The client's architecture: the first in option 93 that is known, or else the first (RFC 4578 §2.1 allows several). Where
     /// the option is missing, what option 60 says in `PXEClient:Arch:00007:…`.
     pub fn arch(&self) -> Option<ClientArch> {
-        if let Some(list) = self.option(OptionCode::ClientSystemArchitecture) {
-            let mut archs = list
+        let archs = self.archs();
+        let known = archs.iter().find(|arch| arch.platform().is_some());
+        known.or(archs.first()).copied()
+    }
+
+    /// All that it may boot as.
+    fn archs(&self) -> Vec<ClientArch> {
+        match self.option(OptionCode::ClientSystemArchitecture) {
+            Some(list) => list
                 .chunks_exact(2)
-                .map(|pair| ClientArch(u16::from_be_bytes([pair[0], pair[1]])));
-            let first = archs.clone().next();
-            return archs.find(|arch| arch.platform().is_some()).or(first);
+                .map(|pair| ClientArch(u16::from_be_bytes([pair[0], pair[1]])))
+                .collect(),
+            None => self.arch_of_class().into_iter().collect(),
         }
+    }
+
+    fn arch_of_class(&self) -> Option<ClientArch> {
         let class = std::str::from_utf8(self.option(OptionCode::ClassIdentifier)?).ok()?;
         let (_, number) = class.split_once(":Arch:")?;
         number.get(..5)?.parse().ok().map(ClientArch)

@@ -13,7 +13,7 @@ use super::decide::{Answer, decide};
 use super::reply;
 use super::request::Request;
 use super::route::{self, CLIENT_PORT, Destination, SERVER_PORT};
-use super::view::View;
+use super::view::{Ingress, View};
 use crate::bindings::Bindings;
 use crate::catalog::Catalog;
 use crate::model::{BindingChange, Dhcp, Event, Silence};
@@ -117,21 +117,19 @@ impl Server {
             }
         };
         let mut dhcp = describe(&self.interface, &request);
-        let Some(view) = View::new(
-            &request,
-            catalog,
-            bindings,
-            self.server_id,
-            self.authoritative,
-            now,
-        ) else {
+        let ingress = Ingress {
+            server_id: self.server_id,
+            authoritative: self.authoritative,
+            now_secs: now,
+        };
+        let Some(view) = View::new(&request, catalog, bindings, ingress) else {
             let reason = Silence::NoSubnet;
             emit(&Event::Silent { dhcp, reason });
             return None;
         };
         dhcp.machine = view.reservation.map(|r| r.title().to_owned());
         let decision = decide(&request, &view);
-        let bootfile = bootfile::choose(&request, &self.boot, self.server_id);
+        let bootfile = bootfile::choose(&request, &self.boot, &view);
         let octets = reply::encode(&request, &decision.answer, bootfile.as_ref(), &view);
         let (to, event) = outcome(&request, &decision.answer, bootfile, dhcp);
         let change = decision.change.map(|change| {

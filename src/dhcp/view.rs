@@ -1,15 +1,29 @@
-//! What a decision may look at: immutable values and the time.
+//! What a decision may look at: immutable values and the time. The look-up of a packet's subnet, reservation and classes is
+//! made here, once.
 
 use std::net::Ipv4Addr;
 
+use super::request::Request;
 use crate::bindings::Bindings;
 use crate::catalog::Catalog;
-use crate::model::{ClientKey, Reservation, Subnet};
+use crate::model::{Class, ClientKey, ClientPolicy, Layer, Lease, Pool, Reservation, Subnet};
 
-use super::request::Request;
+/// Link selection among a relay agent's words (RFC 3527).
+const LINK_SELECTION: u8 = 5;
+/// Server identifier override among them (RFC 5107).
+const SERVER_ID_OVERRIDE: u8 = 11;
+
+/// Where a packet came in, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Ingress {
+    /// The server's address on the interface.
+    pub server_id: Ipv4Addr,
+    /// Clients that nothing is known of are refused, since no other server can know them.
+    pub authoritative: bool,
+    pub now_secs: u64,
+}
 
 /// The world as one packet finds it.
-#[derive(Clone, Copy)]
 pub struct View<'a> {
     pub catalog: &'a Catalog,
     pub bindings: &'a Bindings,
@@ -17,39 +31,38 @@ pub struct View<'a> {
     pub subnet: &'a Subnet,
     /// The client's reservation, wherever its address lies.
     pub reservation: Option<&'a Reservation>,
-    /// The server's address on the interface the packet came from: option 54 of the reply.
+    /// What its leases are kept under; none if it has no identity.
+    pub client: Option<ClientKey>,
+    /// The classes it is in, in the order of the file.
+    pub classes: Vec<&'a Class>,
+    /// Option 54 of the reply: the server's address, or the one its relay agent wants said (RFC 5107).
     pub server_id: Ipv4Addr,
-    /// Clients that nothing is known of are refused, since no other server can know them.
     pub authoritative: bool,
     pub now_secs: u64,
 }
 
 impl<'a> View<'a> {
-    /// Looks up the client's subnet and reservation. The subnet is that of the relay agent, or of the server's own address.
+    /// Looks everything up; nothing if the client is on no subnet of ours.
     pub fn new(
         request: &Request,
         catalog: &'a Catalog,
         bindings: &'a Bindings,
-        server_id: Ipv4Addr,
-        authoritative: bool,
-        now_secs: u64,
+        ingress: Ingress,
     ) -> Option<Self> {
-        let on = if request.giaddr.is_unspecified() {
-            server_id
-        } else {
-            request.giaddr
-        };
+        let subnet = catalog.subnet_of(link_address(request, ingress.server_id))?;
+        let overridden = request
+            .relay_address(SERVER_ID_OVERRIDE)
+            .filter(|_| !request.giaddr.is_unspecified());
         Some(Self {
             catalog,
             bindings,
-            subnet: catalog.subnet_of(on)?,
-            reservation: request
-                .mac()
-                .and_then(|mac| catalog.by_mac(mac))
-                .map(|reservation| &**reservation),
-            server_id,
-            authoritative,
-            now_secs,
+            subnet,
+            reservation: find_reservation(request, catalog),
+            client: client_key(request, subnet.client_policy),
+            classes: classes_of(request, catalog),
+            server_id: overridden.unwrap_or(ingress.server_id),
+            authoritative: ingress.authoritative,
+            now_secs: ingress.now_secs,
         })
     }
 
@@ -60,10 +73,24 @@ impl<'a> View<'a> {
             .filter(|address| self.subnet.cidr.contains(address))
     }
 
-    /// Whether the client may be given this address from a pool: it lies in one, is nobody's special address, is reserved for
-    /// nobody, and nobody else holds or declined it.
+    /// The pools of the subnet that this client may draw from: those of its classes, where one has some here, or else the
+    /// subnet's own.
+    pub fn pools(&self) -> Vec<Pool> {
+        let here = |pool: &Pool| self.subnet.cidr.contains(&pool.first);
+        let of_classes: Vec<Pool> = (self.classes.iter())
+            .flat_map(|class| class.pools.iter().copied().filter(here))
+            .collect();
+        if of_classes.is_empty() {
+            self.subnet.pools.clone()
+        } else {
+            of_classes
+        }
+    }
+
+    /// Whether the client may be given this address from a pool: it lies in one of the client's, is nobody's special address,
+    /// is reserved for nobody, and nobody else holds or declined it.
     pub fn is_free_for(&self, client: &ClientKey, address: Ipv4Addr) -> bool {
-        self.subnet.pools_hold(address)
+        self.is_in_pool(address)
             && self.subnet.can_be_given(address)
             && address != self.server_id
             && self.catalog.by_address(address).is_none()
@@ -72,4 +99,110 @@ impl<'a> View<'a> {
                 .at(address)
                 .is_some_and(|lease| lease.keeps_out(client, self.now_secs))
     }
+
+    /// Whether the address lies in a pool that this client may draw from.
+    pub fn is_in_pool(&self, address: Ipv4Addr) -> bool {
+        let is_members_only = |class: &Class| {
+            class.pools.iter().any(|pool| pool.holds(address))
+                && !self.classes.iter().any(|own| own.name == class.name)
+        };
+        let in_class_pool =
+            (self.classes.iter()).any(|class| class.pools.iter().any(|pool| pool.holds(address)));
+        let in_own_pool = self.pools().iter().any(|pool| pool.holds(address));
+        (in_class_pool || in_own_pool)
+            && !self.subnet.excludes(address)
+            && !self.catalog.classes().iter().any(is_members_only)
+    }
+
+    /// Whether the lease is this client's, by its key or by its reservation.
+    pub fn is_own(&self, lease: &Lease) -> bool {
+        self.client.as_ref() == Some(&lease.client)
+            || self
+                .reservation
+                .is_some_and(|own| lease.reservation.as_ref() == Some(&own.id))
+    }
+
+    /// The option's content and the layer that says it: of global, subnet, class and reservation the last that does. What the
+    /// subnet says in words of its own (`router`, `dns`, …) is not among them.
+    pub fn configured_option(&self, code: u8) -> Option<(&'a [u8], Layer)> {
+        let of = |options: &'a crate::model::Options| options.0.get(&code).map(|o| o.0.as_slice());
+        let reservation = self.reservation.and_then(|r| of(&r.options));
+        if let Some(content) = reservation {
+            return Some((content, Layer::Reservation));
+        }
+        for class in self.classes.iter().rev() {
+            if let Some(content) = of(&class.options) {
+                return Some((content, Layer::Class(class.name.clone())));
+            }
+        }
+        of(&self.subnet.options)
+            .map(|content| (content, Layer::Subnet))
+            .or_else(|| of(self.catalog.options()).map(|content| (content, Layer::Global)))
+    }
+
+    /// Every code that some layer configures.
+    pub fn configured_codes(&self) -> Vec<u8> {
+        let layers = [self.catalog.options(), &self.subnet.options]
+            .into_iter()
+            .chain(self.classes.iter().map(|class| &class.options))
+            .chain(self.reservation.map(|reservation| &reservation.options));
+        let mut codes: Vec<u8> = layers
+            .flat_map(|options| options.0.keys().copied())
+            .collect();
+        codes.sort_unstable();
+        codes.dedup();
+        codes
+    }
+
+    /// The network boot program asked for by name: by the reservation, or else by the last class that says one.
+    pub fn program(&self) -> Option<&'a str> {
+        self.reservation
+            .and_then(|reservation| reservation.program.as_deref())
+            .or_else(|| (self.classes.iter().rev()).find_map(|class| class.program.as_deref()))
+    }
+
+    /// The longest lease for this client.
+    pub fn lease_secs(&self) -> u32 {
+        let time = (self.classes.iter().rev())
+            .find_map(|class| class.lease_time)
+            .unwrap_or(self.subnet.lease_time);
+        u32::try_from(time.as_secs()).unwrap_or(u32::MAX - 1)
+    }
+}
+
+/// An address of the link the client is on: what its relay agent says (RFC 3527), or it itself (RFC 3011), or else the relay
+/// agent's own address, or else the server's.
+fn link_address(request: &Request, server_id: Ipv4Addr) -> Ipv4Addr {
+    request
+        .relay_address(LINK_SELECTION)
+        .filter(|_| !request.giaddr.is_unspecified())
+        .or_else(|| request.subnet_selection())
+        .or(Some(request.giaddr).filter(|giaddr| !giaddr.is_unspecified()))
+        .unwrap_or(server_id)
+}
+
+/// The MAC counts first, since every stage of a boot has it alike; then client-id, UUID, and the port it is plugged in.
+fn find_reservation<'a>(request: &Request, catalog: &'a Catalog) -> Option<&'a Reservation> {
+    let by_mac = request.mac().and_then(|mac| catalog.by_mac(mac));
+    by_mac
+        .or_else(|| catalog.by_client_id(request.client_id()?))
+        .or_else(|| catalog.by_uuid(request.uuid()?))
+        .or_else(|| catalog.by_circuit_id(request.circuit_id()?))
+        .map(|reservation| &**reservation)
+}
+
+fn client_key(request: &Request, policy: ClientPolicy) -> Option<ClientKey> {
+    let by_id = || request.client_id().map(|id| ClientKey::Id(id.to_vec()));
+    match policy {
+        ClientPolicy::Mac => request.client(),
+        ClientPolicy::ClientId => by_id().or_else(|| request.client()),
+    }
+}
+
+fn classes_of<'a>(request: &Request, catalog: &'a Catalog) -> Vec<&'a Class> {
+    catalog
+        .classes()
+        .iter()
+        .filter(|class| request.is_in(&class.matches))
+        .collect()
 }

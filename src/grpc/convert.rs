@@ -12,13 +12,26 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use crate::catalog::{Catalog, Change, Refusal};
 use crate::config::default_id;
 use crate::config::reader::is_variable_name;
-use crate::model::{Reservation, Source, Var, Vars};
+use crate::dhcp::options;
+use crate::model::{Octets, Options, Reservation, Source, Var, Vars};
 use crate::store::ChangeError;
 
 /// What every resource name starts with.
 const COLLECTION: &str = "reservations/";
 /// Fields that an update can change, in the order of the message.
-const FIELDS: [&str; 5] = ["mac", "address", "hostname", "profile", "vars"];
+const FIELDS: [&str; 11] = [
+    "mac",
+    "address",
+    "hostname",
+    "profile",
+    "vars",
+    "macs",
+    "client_ids",
+    "uuids",
+    "circuit_ids",
+    "options",
+    "program",
+];
 /// Objects in variables may be nested this deep.
 const DEEPEST: usize = 16;
 
@@ -32,7 +45,9 @@ pub(super) fn to_message(reservation: &Reservation) -> v1::Reservation {
     };
     v1::Reservation {
         name: format!("{COLLECTION}{}", reservation.id),
-        mac: reservation.mac.to_string(),
+        mac: reservation
+            .mac
+            .map_or_else(String::new, |mac| mac.to_string()),
         address: reservation
             .address
             .map_or_else(String::new, |a| a.to_string()),
@@ -48,6 +63,17 @@ pub(super) fn to_message(reservation: &Reservation) -> v1::Reservation {
         },
         create_time: time(reservation.created_secs),
         update_time: time(reservation.updated_secs),
+        macs: texts(&reservation.identities.macs),
+        client_ids: texts(&reservation.identities.client_ids),
+        uuids: texts(&reservation.identities.uuids),
+        circuit_ids: texts(&reservation.identities.circuit_ids),
+        options: (reservation.options.0.iter())
+            .map(|(code, content)| {
+                let value = options::decode(*code, &content.0);
+                (options::name_of(*code), to_value(&value))
+            })
+            .collect(),
+        program: reservation.program.clone().unwrap_or_default(),
     }
 }
 
@@ -56,24 +82,12 @@ pub(super) fn to_create(request: v1::CreateReservationRequest) -> Result<Change,
     let message = request
         .reservation
         .ok_or_else(|| invalid("reservation", "reservation is missing"))?;
-    let mut reservation = Reservation {
-        id: request.reservation_id,
-        // Replaced below: a create without a MAC is refused.
-        mac: crate::model::MacAddr([0; 6]),
-        address: None,
-        hostname: None,
-        profile: None,
-        vars: Vars::new(),
-        source: Source::Api,
-        revision: 0,
-        created_secs: 0,
-        updated_secs: 0,
-    };
+    let mut reservation = Reservation::of(request.reservation_id, Source::Api);
     for field in FIELDS {
         set_field(&mut reservation, &message, field)?;
     }
     if reservation.id.is_empty() {
-        reservation.id = default_id(reservation.hostname.as_deref(), reservation.mac);
+        reservation.id = default_id(&reservation);
     }
     Ok(Change::Create(reservation))
 }
@@ -139,6 +153,12 @@ fn masked_fields(
         "address" => !message.address.is_empty(),
         "hostname" => !message.hostname.is_empty(),
         "profile" => !message.profile.is_empty(),
+        "macs" => !message.macs.is_empty(),
+        "client_ids" => !message.client_ids.is_empty(),
+        "uuids" => !message.uuids.is_empty(),
+        "circuit_ids" => !message.circuit_ids.is_empty(),
+        "options" => !message.options.is_empty(),
+        "program" => !message.program.is_empty(),
         _ => !message.vars.is_empty(),
     };
     let paths = match mask {
@@ -179,15 +199,30 @@ fn set_field(
 ) -> Result<(), Status> {
     let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     match field {
-        "mac" if message.mac.is_empty() => {
-            return Err(invalid(
-                "mac",
-                "mac is missing; write it like 52:54:00:00:00:01",
-            ));
-        }
         "mac" => {
-            reservation.mac =
-                (message.mac.parse()).map_err(|error| invalid("mac", &format!("mac: {error}")))?;
+            reservation.mac = text(&message.mac)
+                .map(|mac| {
+                    mac.parse()
+                        .map_err(|e| invalid("mac", &format!("mac: {e}")))
+                })
+                .transpose()?;
+        }
+        "macs" => reservation.identities.macs = all_parsed("macs", &message.macs)?,
+        "uuids" => reservation.identities.uuids = all_parsed("uuids", &message.uuids)?,
+        "client_ids" => {
+            reservation.identities.client_ids = to_octets("client_ids", &message.client_ids)?;
+        }
+        "circuit_ids" => {
+            reservation.identities.circuit_ids = to_octets("circuit_ids", &message.circuit_ids)?;
+        }
+        "options" => reservation.options = to_options(&message.options)?,
+        "program" => {
+            let program = message.program.as_str();
+            if program.contains(char::is_whitespace) || program.len() > 255 {
+                let wanted = "program: wanted snponly, ipxe, undionly, a file's name or a URL";
+                return Err(invalid("program", wanted));
+            }
+            reservation.program = text(program);
         }
         "address" => {
             reservation.address = text(&message.address)
@@ -207,6 +242,47 @@ fn set_field(
         _ => reservation.vars = to_vars(&message.vars)?,
     }
     Ok(())
+}
+
+fn texts<T: ToString>(values: &[T]) -> Vec<String> {
+    values.iter().map(ToString::to_string).collect()
+}
+
+fn all_parsed<T: std::str::FromStr>(field: &str, texts: &[String]) -> Result<Vec<T>, Status>
+where
+    T::Err: std::fmt::Display,
+{
+    (texts.iter())
+        .map(|text| {
+            text.parse()
+                .map_err(|e| invalid(field, &format!("{field}: {e}")))
+        })
+        .collect()
+}
+
+fn to_octets(field: &str, texts: &[String]) -> Result<Vec<Octets>, Status> {
+    (texts.iter())
+        .map(|text| match Octets::parse(text) {
+            octets if (1..=255).contains(&octets.0.len()) => Ok(octets),
+            _ => Err(invalid(
+                field,
+                &format!("{field}: wanted 1 to 255 octets, as 01:52:54:… or as text"),
+            )),
+        })
+        .collect()
+}
+
+fn to_options(values: &BTreeMap<String, Value>) -> Result<Options, Status> {
+    let mut read = Options::default();
+    for (name, value) in values {
+        let refuse = |problem: &str| invalid("options", &format!("options.{name}: {problem}"));
+        let var = to_var(value, DEEPEST).ok_or_else(|| refuse("wanted a value"))?;
+        let (code, content) = options::encode(name, &var).map_err(|problem| refuse(&problem))?;
+        if read.0.insert(code, content).is_some() {
+            return Err(refuse(&format!("option {code} is given twice")));
+        }
+    }
+    Ok(read)
 }
 
 fn to_vars(values: &BTreeMap<String, Value>) -> Result<Vars, Status> {

@@ -135,7 +135,7 @@ fn tell(written: &Written, change: &'static str) {
     let reservation = &written.reservation;
     emit(&Event::Reserved {
         machine: reservation.title().to_owned(),
-        mac: reservation.mac,
+        mac: reservation.known_by(),
         address: reservation.address,
         change,
         revision: reservation.revision,

@@ -23,7 +23,7 @@ const USER_DATA: &str = "#cloud-config\n\
     {% if ssh_key is defined and ssh_key %}ssh_authorized_keys:\n  - {{ ssh_key|yaml }}\n{% else %}{}\n{% endif %}";
 const VENDOR_DATA: &str = "#cloud-config\n{}\n";
 /// Matched by MAC: no name pattern fits every card.
-const NETWORK_CONFIG: &str = "version: 2\nethernets:\n  boot:\n    match:\n      macaddress: {{ machine.mac|yaml }}\n    dhcp4: true\n";
+const NETWORK_CONFIG: &str = "version: 2\nethernets:\n  boot:\n    match:\n      {% if machine.mac %}macaddress: {{ machine.mac|yaml }}{% else %}name: \"e*\"{% endif %}\n\n    dhcp4: true\n";
 
 /// Any number serves, as long as it never changes.
 const INSTANCE_NAMESPACE: Uuid = Uuid::from_u128(0x0f6c_1d5e_7d0b_4f0e_9a53_b007_1ac4_0001);
@@ -32,7 +32,7 @@ const INSTANCE_NAMESPACE: Uuid = Uuid::from_u128(0x0f6c_1d5e_7d0b_4f0e_9a53_b007
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum NoDocument {
     #[error("no reservation for {0}")]
-    UnknownMachine(MacAddr),
+    UnknownMachine(String),
     #[error("{machine} has no document {document}")]
     NoSuchDocument { machine: String, document: String },
     #[error("{document} for {machine}: {error}")]
@@ -54,13 +54,17 @@ pub struct Asker<'a> {
 }
 
 impl<'a> Asker<'a> {
-    /// The machine with this MAC, if it is known.
+    /// The machine with this MAC, or this reservation id, if it is known.
     pub fn find(
         catalog: &'a Catalog,
-        mac: MacAddr,
+        machine: &str,
         server_url: &'a str,
     ) -> Result<Self, NoDocument> {
-        let reservation = catalog.by_mac(mac).ok_or(NoDocument::UnknownMachine(mac))?;
+        let reservation = match machine.parse::<MacAddr>() {
+            Ok(mac) => catalog.by_mac(mac),
+            Err(_) => catalog.by_id(machine),
+        }
+        .ok_or_else(|| NoDocument::UnknownMachine(machine.to_owned()))?;
         let profile = reservation
             .profile
             .as_ref()
@@ -177,7 +181,7 @@ impl<'a> Asker<'a> {
             "machine",
             context! {
                 id => reservation.id.clone(),
-                mac => reservation.mac.to_string(),
+                mac => reservation.macs().next().map(|mac| mac.to_string()),
                 address => reservation.address.map(|a| a.to_string()),
                 hostname => reservation.hostname.clone(),
                 profile => reservation.profile.clone(),
@@ -208,11 +212,11 @@ impl<'a> Asker<'a> {
 
     /// Where cloud-init finds the machine's documents; the slash at the end is part of it.
     fn seed_url(&self) -> String {
-        format!(
-            "{}/machines/{}/nocloud/",
-            self.server_url,
-            self.reservation.mac.hyphenated()
-        )
+        let machine = match self.reservation.macs().next() {
+            Some(mac) => mac.hyphenated(),
+            None => self.reservation.id.clone(),
+        };
+        format!("{}/machines/{machine}/nocloud/", self.server_url)
     }
 
     fn unrenderable(&self, document: &str, error: RenderError) -> NoDocument {

@@ -2,9 +2,9 @@
 //!
 //! | path | what it is |
 //! |---|---|
-//! | `/machines/{mac}/boot.ipxe?arch=&firmware=` | the machine's boot script |
-//! | `/machines/{mac}/nocloud/{document}` | cloud-init's `meta-data`, `user-data`, `vendor-data`, `network-config` |
-//! | `/machines/{mac}/documents/{document}` | any document the machine's profile names |
+//! | `/machines/{machine}/boot.ipxe?arch=&firmware=` | the machine's boot script; it is named by MAC, or by its reservation's id |
+//! | `/machines/{machine}/nocloud/{document}` | cloud-init's `meta-data`, `user-data`, `vendor-data`, `network-config` |
+//! | `/machines/{machine}/documents/{document}` | any document the machine's profile names |
 //! | `/files/{path}` | files below `http.files` |
 //! | `/programs/{path}` | network boot programs |
 //! | `/healthz` | 200 while the service lives |
@@ -31,7 +31,7 @@ use uuid::Uuid;
 use super::connections::{self, Ends};
 use super::document::{Asker, NoDocument};
 use super::files::{Files, Told, status};
-use crate::model::{Cpu, Document, Event, Firmware, MacAddr, Transfer};
+use crate::model::{Cpu, Document, Event, Firmware, Transfer};
 use crate::observe::emit;
 use crate::store::Store;
 
@@ -78,9 +78,9 @@ pub async fn serve(listener: TcpListener, shared: Shared, stop: CancellationToke
 
 fn routes(shared: Shared) -> Router {
     Router::new()
-        .route("/machines/{mac}/boot.ipxe", get(boot_script))
-        .route("/machines/{mac}/nocloud/{document}", get(nocloud))
-        .route("/machines/{mac}/documents/{document}", get(document))
+        .route("/machines/{machine}/boot.ipxe", get(boot_script))
+        .route("/machines/{machine}/nocloud/{document}", get(nocloud))
+        .route("/machines/{machine}/documents/{document}", get(document))
         .route("/files/{*path}", get(files))
         .route("/programs/{*path}", get(programs))
         .route("/healthz", get(|| async { "ok\n" }))
@@ -98,7 +98,7 @@ struct Platform {
 async fn boot_script(
     State(shared): State<Shared>,
     ConnectInfo(ends): ConnectInfo<Ends>,
-    Path(mac): Path<String>,
+    Path(machine): Path<String>,
     Query(platform): Query<Platform>,
 ) -> Response<Body> {
     // DHCP writes both into the URL; a person who tries it by hand most likely means a PC.
@@ -115,7 +115,7 @@ async fn boot_script(
             "arch or firmware is not known",
         );
     };
-    shared.rendered(ends, &mac, "boot.ipxe", |asker| {
+    shared.rendered(ends, &machine, "boot.ipxe", |asker| {
         asker.boot_script(cpu, firmware)
     })
 }
@@ -177,27 +177,24 @@ async fn nothing(ConnectInfo(ends): ConnectInfo<Ends>, request: Request<Body>) -
 }
 
 impl Shared {
-    /// Makes a document for the machine with this MAC. What a stranger learns is whether a MAC is known, and no more.
+    /// Makes a document for the machine of this MAC or id. What a stranger learns is whether a MAC is known, and no more.
     fn rendered(
         &self,
         ends: Ends,
-        mac: &str,
+        machine: &str,
         name: &str,
         make: impl FnOnce(&Asker) -> Result<String, NoDocument>,
     ) -> Response<Body> {
         let started = Instant::now();
-        let Ok(mac) = mac.parse::<MacAddr>() else {
-            return refuse(ends, name, StatusCode::NOT_FOUND, "not a MAC address");
-        };
         let catalog = self.0.store.catalog();
-        let made = Asker::find(&catalog, mac, &ends.server_url())
-            .and_then(|asker| Ok((asker.reservation.title().to_owned(), make(&asker)?)));
+        let made = Asker::find(&catalog, machine, &ends.server_url())
+            .and_then(|asker| Ok((asker.reservation.clone(), make(&asker)?)));
         match made {
-            Ok((machine, text)) => {
+            Ok((reservation, text)) => {
                 emit(&Event::Rendered {
                     document: name.to_owned(),
-                    machine,
-                    mac,
+                    machine: reservation.title().to_owned(),
+                    mac: reservation.known_by(),
                     client: ends.client(),
                     bytes: text.len(),
                     elapsed_ms: millis(started),

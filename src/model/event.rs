@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{ClientArch, MacAddr, NakReason, Silence};
+use super::{ClientArch, NakReason, Silence};
 
 /// One outcome. `observe::emit` makes a log line and a counter of it; nothing else logs.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,7 +40,7 @@ pub enum Event {
     Rendered {
         document: String,
         machine: String,
-        mac: MacAddr,
+        mac: String,
         client: IpAddr,
         bytes: usize,
         elapsed_ms: u64,
@@ -55,7 +55,7 @@ pub enum Event {
     /// A reservation was written.
     Reserved {
         machine: String,
-        mac: MacAddr,
+        mac: String,
         address: Option<Ipv4Addr>,
         change: &'static str,
         revision: u64,

@@ -26,6 +26,9 @@ pub struct Lease {
     pub expires_secs: u64,
     /// The name the client gave itself (option 12), if it did.
     pub hostname: Option<String>,
+    /// The id of the reservation it was granted by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<String>,
 }
 
 /// What is known of an address.
@@ -58,6 +61,11 @@ impl Lease {
     /// Whether the state still holds at `now_secs`.
     pub fn is_current(&self, now_secs: u64) -> bool {
         now_secs < self.expires_secs
+    }
+
+    /// Whether both were granted to one machine by its reservation, whichever of its identities it showed.
+    pub fn same_machine(&self, other: &Self) -> bool {
+        self.reservation.is_some() && self.reservation == other.reservation
     }
 
     /// Whether nobody but `client` may be given the address at `now_secs`.

@@ -3,21 +3,28 @@
 //! worse one).
 
 mod arch;
+mod class;
 mod event;
 mod lease;
 mod mac;
+mod options;
 mod profile;
 mod reservation;
 mod silence;
 mod subnet;
+mod uuid;
 
 pub use arch::{ClientArch, Cpu, Firmware};
+pub use class::{Class, Match};
 pub use event::{Dhcp, Event, Transfer};
 pub use lease::{BindingChange, ClientKey, Lease, LeaseState};
 pub use mac::{MacAddr, MalformedMac};
+pub use options::{Layer, Options};
 pub use profile::{BootFiles, Document, Profile};
 pub use reservation::{
-    MalformedHostname, Reservation, Source, Var, Vars, check_hostname, check_reservation_id,
+    Identities, MalformedHostname, Octets, Reservation, Source, Var, Vars, check_hostname,
+    check_reservation_id,
 };
 pub use silence::{NakReason, Silence};
-pub use subnet::{Pool, Subnet};
+pub use subnet::{ClientPolicy, Pool, Subnet};
+pub use uuid::{MalformedUuid, Uuid};

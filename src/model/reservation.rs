@@ -6,14 +6,17 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use super::MacAddr;
+use super::{MacAddr, Options, Uuid};
 
 /// What an operator wants for one machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reservation {
     /// Last part of its resource name; unique, never changes.
     pub id: String,
-    pub mac: MacAddr,
+    /// The card it boots from. A machine without one here is known by its other identities alone.
+    pub mac: Option<MacAddr>,
+    #[serde(default, skip_serializing_if = "Identities::is_empty")]
+    pub identities: Identities,
     /// Without one the machine is served from a pool.
     pub address: Option<Ipv4Addr>,
     pub hostname: Option<String>,
@@ -21,6 +24,12 @@ pub struct Reservation {
     pub profile: Option<String>,
     #[serde(default)]
     pub vars: Vars,
+    /// DHCP options for this machine alone.
+    #[serde(default, skip_serializing_if = "Options::is_empty")]
+    pub options: Options,
+    /// The network boot program for this machine, such as `ipxe` where `snponly` does not work with its card.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
     pub source: Source,
     /// Store revision of the last write; 0 for the configuration file.
     pub revision: u64,
@@ -28,6 +37,27 @@ pub struct Reservation {
     pub created_secs: u64,
     pub updated_secs: u64,
 }
+
+/// What a machine is known by beside its first MAC. Each belongs to one reservation alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identities {
+    /// Its other cards.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub macs: Vec<MacAddr>,
+    /// Option 61, with its type octet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub client_ids: Vec<Octets>,
+    /// Option 97 and SMBIOS, in either octet order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uuids: Vec<Uuid>,
+    /// What a relay agent says of the port the machine is plugged in (option 82, sub-option 1).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub circuit_ids: Vec<Octets>,
+}
+
+/// Octets that are written in hexadecimal, or as text where they are text.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Octets(pub Vec<u8>);
 
 /// Variables by name, in a fixed order.
 pub type Vars = BTreeMap<String, Var>;
@@ -57,9 +87,110 @@ pub enum Source {
 pub struct MalformedHostname(String);
 
 impl Reservation {
+    /// One that says nothing yet.
+    pub fn of(id: String, source: Source) -> Self {
+        Self {
+            id,
+            mac: None,
+            identities: Identities::default(),
+            address: None,
+            hostname: None,
+            profile: None,
+            vars: Vars::new(),
+            options: Options::default(),
+            program: None,
+            source,
+            revision: 0,
+            created_secs: 0,
+            updated_secs: 0,
+        }
+    }
+
+    /// Every MAC that is its.
+    pub fn macs(&self) -> impl Iterator<Item = MacAddr> {
+        self.mac
+            .into_iter()
+            .chain(self.identities.macs.iter().copied())
+    }
+
+    /// What it is known by, for people: its MAC, or else its first other identity.
+    pub fn known_by(&self) -> String {
+        let other = &self.identities;
+        (self.macs().next().map(|mac| mac.to_string()))
+            .or_else(|| other.uuids.first().map(ToString::to_string))
+            .or_else(|| other.client_ids.first().map(ToString::to_string))
+            .or_else(|| other.circuit_ids.first().map(ToString::to_string))
+            .unwrap_or_default()
+    }
+
     /// What people call the machine: its host name, or else its id.
     pub fn title(&self) -> &str {
         self.hostname.as_deref().unwrap_or(&self.id)
+    }
+}
+
+impl Identities {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Octets {
+    /// From hexadecimal, with or without colons, if it is that; or else the text's own octets.
+    pub fn parse(text: &str) -> Self {
+        Self::from_hex(text).unwrap_or_else(|| Self(text.as_bytes().to_vec()))
+    }
+
+    /// From hexadecimal: `01:52:54`, `0x015254` or `015254`.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let text = text.strip_prefix("0x").unwrap_or(text);
+        let groups: Vec<&str> = text.split([':', '-']).collect();
+        if groups.len() > 1 && groups.iter().any(|group| group.len() != 2) {
+            return None;
+        }
+        let digits = groups.concat();
+        if digits.is_empty()
+            || digits.len() % 2 != 0
+            || !digits.bytes().all(|b| b.is_ascii_hexdigit())
+        {
+            return None;
+        }
+        (0..digits.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).ok())
+            .collect::<Option<Vec<u8>>>()
+            .map(Self)
+    }
+}
+
+impl fmt::Display for Octets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, octet) in self.0.iter().enumerate() {
+            let colon = if at == 0 { "" } else { ":" };
+            write!(f, "{colon}{octet:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Octets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Octets {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Octets {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::from_hex(&text)
+            .or(text.is_empty().then(|| Self(Vec::new())))
+            .ok_or_else(|| serde::de::Error::custom("wanted hexadecimal octets"))
     }
 }
 

@@ -25,6 +25,10 @@ pub enum Silence {
     UnexpectedMessageType,
     /// Neither a hardware address nor a client-id.
     NoIdentity,
+    /// The client is in a class that is not answered.
+    IgnoredClass,
+    /// The client, or all unknown clients together, send more than anyone needs to.
+    RateLimited,
     /// No subnet for this interface or relay.
     NoSubnet,
     /// Every address of the pools is taken.
@@ -80,6 +84,8 @@ impl Silence {
             Self::NoMessageType => "no_message_type",
             Self::UnexpectedMessageType => "unexpected_message_type",
             Self::NoIdentity => "no_identity",
+            Self::IgnoredClass => "ignored_class",
+            Self::RateLimited => "rate_limited",
             Self::NoSubnet => "no_subnet",
             Self::PoolExhausted => "pool_exhausted",
             Self::NoPool => "no_pool",

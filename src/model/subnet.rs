@@ -6,6 +6,8 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use serde::Serialize;
 
+use super::Options;
+
 /// One IPv4 network that addresses are given out in, and what its clients are told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Subnet {
@@ -13,6 +15,12 @@ pub struct Subnet {
     pub cidr: Ipv4Net,
     /// Ranges that machines without a reserved address are served from, ordered and apart.
     pub pools: Vec<Pool>,
+    /// Addresses of the pools that nobody gets.
+    pub exclude: Vec<Pool>,
+    /// Options beside those below.
+    pub options: Options,
+    /// What leases are kept under.
+    pub client_policy: ClientPolicy,
     /// Option 3.
     pub router: Option<Ipv4Addr>,
     /// Option 6.
@@ -23,6 +31,17 @@ pub struct Subnet {
     pub lease_time: Duration,
 }
 
+/// What leases of a subnet are kept under.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientPolicy {
+    /// The MAC, whatever client-id comes with it: firmware, initramfs and system each send another one.
+    #[default]
+    Mac,
+    /// The client-id (option 61) where there is one, as RFC 2131 has it: for hosts that share a card.
+    ClientId,
+}
+
 /// Addresses from `first` to `last`, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Pool {
@@ -31,6 +50,21 @@ pub struct Pool {
 }
 
 impl Subnet {
+    /// A network that nothing is said of: no pool, no router, leases of an hour.
+    pub fn of(cidr: Ipv4Net) -> Self {
+        Self {
+            cidr,
+            pools: Vec::new(),
+            exclude: Vec::new(),
+            options: Options::default(),
+            client_policy: ClientPolicy::default(),
+            router: None,
+            dns: Vec::new(),
+            domain: None,
+            lease_time: Duration::from_secs(3600),
+        }
+    }
+
     /// Whether a machine can be given this address: inside the network, and neither its network nor its broadcast address nor
     /// the router.
     pub fn can_be_given(&self, address: Ipv4Addr) -> bool {
@@ -41,9 +75,9 @@ impl Subnet {
                 && (address == self.cidr.network() || address == self.cidr.broadcast()))
     }
 
-    /// Whether one of the pools holds this address.
-    pub fn pools_hold(&self, address: Ipv4Addr) -> bool {
-        self.pools.iter().any(|pool| pool.holds(address))
+    /// Whether the address is taken out of the pools.
+    pub fn excludes(&self, address: Ipv4Addr) -> bool {
+        self.exclude.iter().any(|range| range.holds(address))
     }
 }
 

@@ -80,7 +80,7 @@ pub fn emit(event: &Event) {
             bytes,
             elapsed_ms,
         } => {
-            tracing::info!(protocol = "http", document, machine, %mac, %client, bytes, elapsed_ms, "rendered")
+            tracing::info!(protocol = "http", document, machine, mac, %client, bytes, elapsed_ms, "rendered")
         }
         Event::RenderFailed {
             document,
@@ -102,7 +102,14 @@ pub fn emit(event: &Event) {
             change,
             revision,
         } => {
-            tracing::info!(machine, %mac, address = address.map(tracing::field::display), change, revision, "reserved")
+            tracing::info!(
+                machine,
+                mac,
+                address = address.map(tracing::field::display),
+                change,
+                revision,
+                "reserved"
+            )
         }
         Event::Revoked {
             address,

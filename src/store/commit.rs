@@ -191,7 +191,11 @@ impl Committer {
                 title: id.to_owned(),
                 field: "id",
                 value: id.to_owned(),
-                owner: format!("{} ({}), which is set aside", other.title(), other.mac),
+                owner: format!(
+                    "{} ({}), which is set aside",
+                    other.title(),
+                    other.known_by()
+                ),
                 next_step: format!("delete {id} first, or pick another id"),
             }),
         }
@@ -238,10 +242,12 @@ impl Draft {
 
     fn still_stands(&self, lease: &Lease, now_secs: u64) -> bool {
         let reserved_elsewhere = || {
-            let ClientKey::Mac(mac) = lease.client else {
-                return false;
+            let reservation = match (&lease.reservation, &lease.client) {
+                (Some(id), _) => self.catalog.by_id(id),
+                (None, ClientKey::Mac(mac)) => self.catalog.by_mac(*mac),
+                (None, ClientKey::Id(_)) => None,
             };
-            let reserved = self.catalog.by_mac(mac).and_then(|r| r.address);
+            let reserved = reservation.and_then(|r| r.address);
             reserved.is_some_and(|reserved| {
                 reserved != lease.address
                     && self.catalog.subnet_of(reserved).map(|s| s.cidr)
@@ -249,18 +255,26 @@ impl Draft {
             })
         };
         let takes = matches!(lease.state, LeaseState::Offered | LeaseState::Bound);
-        let kept_out = self
-            .bindings
-            .at(lease.address)
-            .is_some_and(|held| held.keeps_out(&lease.client, now_secs));
+        let kept_out = self.bindings.at(lease.address).is_some_and(|held| {
+            !held.same_machine(lease) && held.keeps_out(&lease.client, now_secs)
+        });
         may_hold(&self.catalog, lease) && !(takes && (kept_out || reserved_elsewhere()))
+    }
+}
+
+/// Whether the lease was granted to the reservation's machine. Leases that an earlier version wrote do not name it.
+fn belongs_to(lease: &Lease, reservation: &Reservation) -> bool {
+    match (&lease.reservation, &lease.client) {
+        (Some(id), _) => *id == reservation.id,
+        (None, ClientKey::Mac(mac)) => reservation.macs().any(|m| m == *mac),
+        (None, ClientKey::Id(_)) => false,
     }
 }
 
 /// Whether the lease's holder may have its address: nobody else's reservation says otherwise.
 pub(super) fn may_hold(catalog: &Catalog, lease: &Lease) -> bool {
     let for_its_client = |reservation: &Arc<Reservation>| {
-        lease.client == ClientKey::Mac(reservation.mac) || lease.state == LeaseState::Declined
+        lease.state == LeaseState::Declined || belongs_to(lease, reservation)
     };
     catalog.by_address(lease.address).is_none_or(for_its_client)
 }

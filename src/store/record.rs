@@ -85,6 +85,7 @@ mod tests {
             state: LeaseState::Bound,
             expires_secs: 1_800_000_000,
             hostname: Some("node-1".into()),
+            reservation: None,
         };
         let (key, octets) = encode(&RecordChange::PutLease(lease.clone())).expect("encodes");
         assert_eq!(key, b"lease/\xc6\x12\x00\x64");

@@ -1,9 +1,8 @@
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use super::*;
+use crate::catalog::Settings;
 use crate::model::{LeaseState, MacAddr, Pool, Source, Subnet};
 
 fn address(last: u8) -> Ipv4Addr {
@@ -15,33 +14,22 @@ fn mac(last: u8) -> MacAddr {
 }
 
 fn catalog() -> Catalog {
-    let subnet = Subnet {
-        cidr: "198.18.0.0/24".parse().expect("a network"),
-        pools: vec![Pool {
-            first: address(100),
-            last: address(199),
-        }],
-        router: None,
-        dns: vec![],
-        domain: None,
-        lease_time: Duration::from_secs(3600),
-    };
-    Catalog::new(vec![subnet], BTreeMap::new())
+    let mut subnet = Subnet::of("198.18.0.0/24".parse().expect("a network"));
+    subnet.pools = vec![Pool {
+        first: address(100),
+        last: address(199),
+    }];
+    Catalog::new(Settings {
+        subnets: vec![subnet],
+        ..Settings::default()
+    })
 }
 
 fn node(n: u8) -> Reservation {
-    Reservation {
-        id: format!("node-{n}"),
-        mac: mac(n),
-        address: Some(address(n)),
-        hostname: None,
-        profile: None,
-        vars: Default::default(),
-        source: Source::Api,
-        revision: 0,
-        created_secs: 0,
-        updated_secs: 0,
-    }
+    let mut node = Reservation::of(format!("node-{n}"), Source::Api);
+    node.mac = Some(mac(n));
+    node.address = Some(address(n));
+    node
 }
 
 fn lease(last: u8, client: u8, state: LeaseState) -> Lease {
@@ -51,6 +39,7 @@ fn lease(last: u8, client: u8, state: LeaseState) -> Lease {
         state,
         expires_secs: 1000,
         hostname: None,
+        reservation: None,
     }
 }
 
@@ -193,7 +182,7 @@ async fn a_write_that_fails_changes_nothing_and_says_so() {
 #[tokio::test]
 async fn a_stored_reservation_that_the_configuration_contradicts_is_kept_but_not_followed() {
     let mut contradicting = node(1);
-    contradicting.mac = mac(7);
+    contradicting.mac = Some(mac(7));
     let records = Records {
         reservations: vec![contradicting, node(2)],
         leases: vec![

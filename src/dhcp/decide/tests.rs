@@ -1,13 +1,15 @@
-use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
+use std::collections::HashMap;
 
 use proptest::prelude::*;
 
 use super::super::request::tests::packet;
+use super::super::view::Ingress;
 use super::*;
 use crate::bindings::Bindings;
-use crate::catalog::{Catalog, Change};
-use crate::model::{MacAddr, Pool, Reservation, Source, Subnet};
+use crate::catalog::{Catalog, Change, Settings};
+use crate::model::{
+    Class, ClientPolicy, MacAddr, Match, Octets, Pool, Reservation, Source, Subnet,
+};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 const RESERVED: Ipv4Addr = address(10);
@@ -19,32 +21,27 @@ const fn address(last: u8) -> Ipv4Addr {
 
 /// A subnet with three addresses in its pool, and a reservation of .10 for the MAC that ends in 1.
 fn catalog() -> Catalog {
-    let subnet = Subnet {
-        cidr: "198.18.0.0/24".parse().expect("a network"),
-        pools: vec![Pool {
-            first: address(100),
-            last: address(102),
-        }],
-        router: Some(SERVER),
-        dns: vec![],
-        domain: None,
-        lease_time: Duration::from_secs(3600),
-    };
-    let reserved = Reservation {
-        id: "node-1".into(),
-        mac: mac(1),
-        address: Some(RESERVED),
-        hostname: Some("node-1".into()),
-        profile: None,
-        vars: Default::default(),
-        source: Source::Api,
-        revision: 1,
-        created_secs: 0,
-        updated_secs: 0,
-    };
-    Catalog::new(vec![subnet], BTreeMap::new())
+    let mut subnet = Subnet::of("198.18.0.0/24".parse().expect("a network"));
+    subnet.pools = vec![Pool {
+        first: address(100),
+        last: address(102),
+    }];
+    subnet.router = Some(SERVER);
+    let mut reserved = Reservation::of("node-1".into(), Source::Api);
+    reserved.mac = Some(mac(1));
+    reserved.address = Some(RESERVED);
+    reserved.hostname = Some("node-1".into());
+    catalog_of(subnet, vec![])
         .with(&Change::Create(reserved))
         .expect("fits")
+}
+
+fn catalog_of(subnet: Subnet, classes: Vec<Class>) -> Catalog {
+    Catalog::new(Settings {
+        subnets: vec![subnet],
+        classes,
+        ..Settings::default()
+    })
 }
 
 fn mac(last: u8) -> MacAddr {
@@ -78,9 +75,11 @@ impl World {
             request,
             &self.catalog,
             &self.bindings,
-            SERVER,
-            self.authoritative,
-            self.now,
+            Ingress {
+                server_id: SERVER,
+                authoritative: self.authoritative,
+                now_secs: self.now,
+            },
         )
         .expect("the server's subnet");
         let decision = decide(request, &view);
@@ -367,13 +366,178 @@ fn the_servers_own_address_is_never_given_although_a_pool_holds_it() {
         &request,
         &world.catalog,
         &world.bindings,
-        address(101),
-        false,
-        NOW,
+        Ingress {
+            server_id: address(101),
+            authoritative: false,
+            now_secs: NOW,
+        },
     );
     let decision = decide(&request, &view.expect("its subnet"));
     assert_ne!(decision.answer, offer(address(101)));
     assert!(matches!(world.send(&request), Answer::Offer { .. }));
+}
+
+#[test]
+fn a_machine_is_known_by_any_of_its_identities() {
+    let uuid: Vec<u8> = (0..16).collect();
+    let swapped = [3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15];
+    let mut machine = Reservation::of("many".into(), Source::Api);
+    machine.mac = Some(mac(20));
+    machine.identities.macs = vec![mac(21)];
+    machine.identities.client_ids = vec![Octets(vec![255, 1, 2])];
+    machine.identities.uuids = vec![
+        "00010203-0405-0607-0809-0a0b0c0d0e0f"
+            .parse()
+            .expect("a UUID"),
+    ];
+    machine.identities.circuit_ids = vec![Octets(b"eth7".to_vec())];
+    machine.address = Some(address(30));
+    let mut world = World::new();
+    world.catalog = world.catalog.with(&Change::Create(machine)).expect("fits");
+    let option_97 = |octets: &[u8]| [&[0], octets].concat();
+    let (plain, other_order) = (option_97(&uuid), option_97(&swapped));
+    let cases: [(u8, &[(u8, &[u8])]); 6] = [
+        (20, &[]),
+        (21, &[]),
+        (40, &[(61, &[255, 1, 2])]),
+        (41, &[(97, &plain)]),
+        (42, &[(97, &other_order)]),
+        (43, &[(82, b"\x01\x04eth7")]),
+    ];
+    for (client, options) in cases {
+        let answer = world.send(&request(client, 1, options));
+        assert_eq!(answer, offer(address(30)), "{client} {options:?}");
+    }
+    assert_ne!(world.discover(44), offer(address(30)));
+}
+
+#[test]
+fn leases_are_kept_under_the_client_id_where_the_subnet_says_so() {
+    let mut world = World::new();
+    let two = |world: &mut World| {
+        [&[0, 1][..], &[0, 2]].map(|id| world.send(&request(9, 1, &[(61, id)])))
+    };
+    let [first, second] = two(&mut world);
+    assert_eq!(first, second, "one card, one address");
+    let mut subnet = world.catalog.subnets()[0].clone();
+    subnet.client_policy = ClientPolicy::ClientId;
+    world.catalog = catalog_of(subnet, vec![]);
+    let [first, second] = two(&mut world);
+    assert_ne!(first, second, "two hosts behind one card");
+}
+
+#[test]
+fn excluded_addresses_are_given_to_nobody() {
+    let mut world = World::new();
+    let mut subnet = world.catalog.subnets()[0].clone();
+    subnet.exclude = vec![Pool {
+        first: address(100),
+        last: address(101),
+    }];
+    world.catalog = catalog_of(subnet, vec![]);
+    assert_eq!(world.lease(2), address(102));
+    assert_eq!(world.discover(3), Answer::Silent(Silence::PoolExhausted));
+    assert_eq!(world.select(3, address(100)), nak(NakReason::NotInPool));
+}
+
+#[test]
+fn a_class_has_pools_that_its_members_alone_draw_from() {
+    let class = Class {
+        name: "phones".into(),
+        matches: Match {
+            vendor_class: vec!["phone".into()],
+            ..Match::default()
+        },
+        options: Default::default(),
+        pools: vec![Pool {
+            first: address(102),
+            last: address(102),
+        }],
+        program: None,
+        lease_time: Some(std::time::Duration::from_secs(120)),
+        ignore: false,
+    };
+    let mut world = World::new();
+    let subnet = world.catalog.subnets()[0].clone();
+    world.catalog = catalog_of(subnet, vec![class]);
+    let phone = request(2, 1, &[(60, b"phone-9")]);
+    let short = Answer::Offer {
+        address: address(102),
+        lease_secs: 120,
+    };
+    assert_eq!(world.send(&phone), short);
+    let others = [world.lease(3), world.lease(4)];
+    assert!(!others.contains(&address(102)), "{others:?}");
+    assert_eq!(world.discover(5), Answer::Silent(Silence::PoolExhausted));
+    assert_eq!(world.select(5, address(102)), nak(NakReason::NotInPool));
+}
+
+#[test]
+fn a_class_that_is_ignored_gets_no_answer() {
+    let class = Class {
+        name: "strangers".into(),
+        matches: Match {
+            mac_prefix: vec![Octets(vec![0x52, 0x54, 0, 0, 0, 7])],
+            ..Match::default()
+        },
+        options: Default::default(),
+        pools: vec![],
+        program: None,
+        lease_time: None,
+        ignore: true,
+    };
+    let mut world = World::new();
+    let subnet = world.catalog.subnets()[0].clone();
+    world.catalog = catalog_of(subnet, vec![class]);
+    assert_eq!(world.discover(7), Answer::Silent(Silence::IgnoredClass));
+    assert!(matches!(world.discover(8), Answer::Offer { .. }));
+}
+
+#[test]
+fn the_link_a_relay_agent_names_counts_before_its_own_address() {
+    let second = Subnet::of("198.19.0.0/24".parse().expect("a network"));
+    let mut second = second;
+    let pool = Pool {
+        first: Ipv4Addr::new(198, 19, 0, 50),
+        last: Ipv4Addr::new(198, 19, 0, 50),
+    };
+    second.pools = vec![pool];
+    let mut world = World::new();
+    let first = world.catalog.subnets()[0].clone();
+    world.catalog = Catalog::new(Settings {
+        subnets: vec![first, second],
+        ..Settings::default()
+    });
+    let relayed = |giaddr: [u8; 4], options: &[(u8, &[u8])]| {
+        let mut octets = octets(9, 1, options);
+        octets[24..28].copy_from_slice(&giaddr);
+        Request::parse(&octets).expect("valid")
+    };
+    let there = offer(pool.first);
+    assert_eq!(world.send(&relayed([198, 19, 0, 1], &[])), there, "giaddr");
+    let link = relayed([198, 18, 0, 2], &[(82, &[5, 4, 198, 19, 0, 0])]);
+    assert_eq!(world.send(&link), there, "RFC 3527");
+    let selected = relayed([198, 18, 0, 2], &[(118, &[198, 19, 0, 0])]);
+    assert_eq!(world.send(&selected), there, "RFC 3011");
+    assert_eq!(
+        world.send(&request(9, 1, &[(118, &[198, 19, 0, 0])])),
+        there
+    );
+}
+
+#[test]
+fn a_relay_agent_may_stand_for_the_server() {
+    let mut world = World::new();
+    let instead = [198, 18, 0, 2];
+    let said = [&[11, 4][..], &instead].concat();
+    let mut octets = octets(
+        9,
+        3,
+        &[(54, &instead), (50, &address(100).octets()), (82, &said)],
+    );
+    octets[24..28].copy_from_slice(&instead);
+    let request = Request::parse(&octets).expect("valid");
+    assert_eq!(world.send(&request), ack(address(100)), "RFC 5107");
 }
 
 #[derive(Clone, Debug)]

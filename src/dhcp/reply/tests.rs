@@ -1,39 +1,44 @@
-use std::collections::BTreeMap;
-use std::time::Duration;
-
 use super::super::request::tests::packet;
+use super::super::view::Ingress;
 use super::*;
 use crate::bindings::Bindings;
-use crate::catalog::{Catalog, Change};
-use crate::model::{MacAddr, NakReason, Pool, Reservation, Source, Subnet};
+use crate::catalog::{Catalog, Change, Settings};
+use crate::model::{
+    Class, MacAddr, Match, NakReason, Octets, Options, Reservation, Source, Subnet,
+};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 const YIADDR: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 10);
 
 fn catalog(hostname: &str) -> Catalog {
-    let subnet = Subnet {
-        cidr: "198.18.0.0/24".parse().expect("a network"),
-        pools: Vec::<Pool>::new(),
-        router: Some(SERVER),
-        dns: vec![SERVER, Ipv4Addr::new(198, 18, 0, 2)],
-        domain: Some("lab.internal".into()),
-        lease_time: Duration::from_secs(3600),
-    };
-    let reservation = Reservation {
-        id: "node-1".into(),
-        mac: MacAddr([0x52, 0x54, 0, 0, 0, 1]),
-        address: Some(YIADDR),
-        hostname: Some(hostname.into()),
-        profile: None,
-        vars: Default::default(),
-        source: Source::Api,
-        revision: 1,
-        created_secs: 0,
-        updated_secs: 0,
-    };
-    Catalog::new(vec![subnet], BTreeMap::new())
+    catalog_with(hostname, |_, _, _| ())
+}
+
+fn catalog_with(
+    hostname: &str,
+    change: impl FnOnce(&mut Settings, &mut Subnet, &mut Reservation),
+) -> Catalog {
+    let mut settings = Settings::default();
+    let mut subnet = Subnet::of("198.18.0.0/24".parse().expect("a network"));
+    subnet.router = Some(SERVER);
+    subnet.dns = vec![SERVER, Ipv4Addr::new(198, 18, 0, 2)];
+    subnet.domain = Some("lab.internal".into());
+    let mut reservation = Reservation::of("node-1".into(), Source::Api);
+    reservation.mac = Some(MacAddr([0x52, 0x54, 0, 0, 0, 1]));
+    reservation.address = Some(YIADDR);
+    reservation.hostname = Some(hostname.into());
+    change(&mut settings, &mut subnet, &mut reservation);
+    settings.subnets = vec![subnet];
+    Catalog::new(settings)
         .with(&Change::Create(reservation))
         .expect("fits")
+}
+
+fn options(pairs: &[(u8, &[u8])]) -> Options {
+    let pairs = pairs
+        .iter()
+        .map(|(code, content)| (*code, Octets(content.to_vec())));
+    Options(pairs.collect())
 }
 
 /// A reply taken apart: header fields, and options in the order they stand in.
@@ -66,7 +71,12 @@ fn reply_to(
 ) -> Reply {
     let request = Request::parse(octets).expect("valid");
     let bindings = Bindings::default();
-    let view = View::new(&request, catalog, &bindings, SERVER, false, 0).expect("a subnet");
+    let ingress = Ingress {
+        server_id: SERVER,
+        authoritative: false,
+        now_secs: 0,
+    };
+    let view = View::new(&request, catalog, &bindings, ingress).expect("a subnet");
     let octets = encode(&request, answer, bootfile.as_ref(), &view).expect("an answer");
     let mut options = Vec::new();
     let mut rest = &octets[240..];
@@ -224,4 +234,99 @@ fn a_reply_never_exceeds_what_the_client_takes_and_drops_the_least_important_fir
     assert_eq!(reply.codes()[..5], [53, 54, 51, 58, 59]);
     assert_eq!(reply.file().len(), 120, "the boot file stays");
     assert_eq!(reply.option(61), Some(&long_id[..]));
+}
+
+#[test]
+fn of_two_layers_that_say_an_option_the_more_particular_one_wins() {
+    let class = |name: &str, vendor: &str, options: Options| Class {
+        name: name.into(),
+        matches: Match {
+            vendor_class: vec![vendor.into()],
+            ..Match::default()
+        },
+        options,
+        pools: vec![],
+        program: None,
+        lease_time: None,
+        ignore: false,
+    };
+    let asked = |codes: &[u8]| packet(&[(53, &[1]), (60, b"Linux"), (55, codes)]);
+    let catalog = catalog_with("node-1", |settings, subnet, reservation| {
+        settings.options = options(&[
+            (42, &[1]),
+            (26, &[1]),
+            (150, &[1]),
+            (252, &[1]),
+            (3, &[9; 4]),
+        ]);
+        subnet.options = options(&[(26, &[2]), (150, &[2]), (252, &[2])]);
+        settings.classes = vec![
+            class("first", "Lin", options(&[(150, &[3]), (252, &[3])])),
+            class("other", "BSD", options(&[(42, &[7])])),
+        ];
+        reservation.options = options(&[(252, &[4])]);
+    });
+    let reply = reply_to(&asked(&[252, 150, 26, 42, 3]), &ack(), None, &catalog);
+    assert_eq!(reply.codes()[5..], [252, 150, 26, 42, 3]);
+    for (code, content) in [(42, 1), (26, 2), (150, 3), (252, 4)] {
+        assert_eq!(reply.option(code), Some(&[content][..]), "{code}");
+    }
+    assert_eq!(
+        reply.option(3),
+        Some(&SERVER.octets()[..]),
+        "the subnet's own router"
+    );
+    let reply = reply_to(&asked(&[1]), &ack(), None, &catalog);
+    assert_eq!(
+        reply.codes()[5..],
+        [1],
+        "what was not asked for is not sent"
+    );
+}
+
+#[test]
+fn classless_routes_hold_the_way_out_since_they_hide_option_3() {
+    let catalog = catalog_with("node-1", |_, subnet, _| {
+        subnet.options = options(&[(121, &[24, 192, 0, 2, 198, 18, 0, 9])]);
+    });
+    let reply = reply_to(
+        &packet(&[(53, &[1]), (55, &[121, 3])]),
+        &ack(),
+        None,
+        &catalog,
+    );
+    assert_eq!(
+        reply.option(121),
+        Some(&[24, 192, 0, 2, 198, 18, 0, 9, 0, 198, 18, 0, 1][..])
+    );
+}
+
+#[test]
+fn options_overflow_into_the_fields_that_nothing_else_needs() {
+    let long = [7; 100];
+    let codes = [224, 225, 226, 227];
+    let catalog = catalog_with("node-1", |settings, _, _| {
+        settings.options = options(&codes.map(|code| (code, &long[..])));
+    });
+    let request = packet(&[(53, &[1]), (55, &codes), (60, b"PXEClient"), (93, &[0, 7])]);
+    let parsed_again = |reply: &Reply| {
+        let mut octets = reply.octets.clone();
+        octets[0] = 1;
+        Request::parse(&octets).map(|_| ()).err()
+    };
+    // Two fit behind the header and one into `file`; into `sname` none does.
+    let reply = reply_to(&request, &ack(), None, &catalog);
+    assert_eq!(reply.option(52), Some(&[1][..]));
+    assert!(reply.octets.len() <= 548);
+    assert_eq!(reply.octets[108..110], [226, 100]);
+    assert_eq!(
+        parsed_again(&reply),
+        Some(crate::model::Silence::UnexpectedMessageType),
+        "it parses"
+    );
+    // With a boot file that field is taken, and the boot file is where ROMs look for it.
+    let program = Bootfile::Tftp("snponly.efi".into());
+    let reply = reply_to(&request, &ack(), Some(program), &catalog);
+    assert_eq!(reply.option(52), None);
+    assert_eq!(reply.file(), b"snponly.efi");
 }

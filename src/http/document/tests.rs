@@ -1,5 +1,5 @@
 use super::*;
-use crate::catalog::Change;
+use crate::catalog::{Change, Settings};
 use crate::model::Source;
 
 const SERVER: &str = "http://198.18.0.1";
@@ -17,22 +17,17 @@ fn profile(toml: &str, files: &[(&str, &str)]) -> Profile {
 }
 
 fn catalog(profile: Option<Profile>, vars: Vars) -> Catalog {
-    let reservation = Reservation {
-        id: "node-1".into(),
-        mac: mac(),
-        address: None,
-        hostname: Some("node-1".into()),
-        profile: profile.as_ref().map(|p| p.name.clone()),
-        vars,
-        source: Source::Api,
-        revision: 1,
-        created_secs: 0,
-        updated_secs: 0,
-    };
-    let profiles = profile.into_iter().map(|p| (p.name.clone(), p)).collect();
-    Catalog::new(vec![], profiles)
-        .with(&Change::Create(reservation))
-        .expect("fits")
+    let mut reservation = Reservation::of("node-1".into(), Source::Api);
+    reservation.mac = Some(mac());
+    reservation.hostname = Some("node-1".into());
+    reservation.profile = profile.as_ref().map(|p| p.name.clone());
+    reservation.vars = vars;
+    Catalog::new(Settings {
+        profiles: profile.into_iter().map(|p| (p.name.clone(), p)).collect(),
+        ..Settings::default()
+    })
+    .with(&Change::Create(reservation))
+    .expect("fits")
 }
 
 fn vars(pairs: &[(&str, &str)]) -> Vars {
@@ -55,7 +50,7 @@ user-data = "user-data.j2"
 #[test]
 fn a_boot_script_names_kernel_initrds_and_arguments_as_urls() {
     let catalog = catalog(Some(profile(TOML, &[("user-data.j2", "")])), Vars::new());
-    let asker = Asker::find(&catalog, mac(), SERVER).expect("known");
+    let asker = Asker::find(&catalog, "52-54-00-00-00-01", SERVER).expect("known");
     let bios = asker
         .boot_script(Cpu::X86_64, Firmware::Bios)
         .expect("renders");
@@ -83,7 +78,7 @@ fn a_boot_script_names_kernel_initrds_and_arguments_as_urls() {
 #[test]
 fn without_a_profile_the_local_disk_is_booted_as_the_firmware_does_it() {
     let catalog = catalog(None, Vars::new());
-    let asker = Asker::find(&catalog, mac(), SERVER).expect("known");
+    let asker = Asker::find(&catalog, "52-54-00-00-00-01", SERVER).expect("known");
     let bios = asker
         .boot_script(Cpu::X86_64, Firmware::Bios)
         .expect("renders");
@@ -103,7 +98,7 @@ fn without_a_profile_the_local_disk_is_booted_as_the_firmware_does_it() {
 #[test]
 fn the_four_documents_of_nocloud_are_there_for_every_known_machine() {
     let catalog = catalog(None, vars(&[("ssh_key", "ssh-ed25519 AAAA: me")]));
-    let asker = Asker::find(&catalog, mac(), SERVER).expect("known");
+    let asker = Asker::find(&catalog, "52-54-00-00-00-01", SERVER).expect("known");
     let texts = Document::NOCLOUD.map(|d| asker.document(&d).expect("renders"));
     assert!(
         texts[0].contains("local-hostname: \"node-1\"\n"),
@@ -126,7 +121,7 @@ fn the_four_documents_of_nocloud_are_there_for_every_known_machine() {
 fn the_instance_id_changes_with_the_configuration_and_only_then() {
     let id = |vars: Vars| {
         let catalog = catalog(None, vars);
-        let asker = Asker::find(&catalog, mac(), SERVER).expect("known");
+        let asker = Asker::find(&catalog, "52-54-00-00-00-01", SERVER).expect("known");
         asker.document(&Document::MetaData).expect("renders")
     };
     assert_eq!(id(vars(&[("a", "1")])), id(vars(&[("a", "1")])));
@@ -138,7 +133,7 @@ fn a_machines_own_variables_win_over_the_profiles_and_ours_over_both() {
     let text = "{{ release }} {{ machine.mac }}";
     let profile = profile(TOML, &[("user-data.j2", text)]);
     let catalog = catalog(Some(profile), vars(&[("release", "13"), ("machine", "x")]));
-    let asker = Asker::find(&catalog, mac(), SERVER).expect("known");
+    let asker = Asker::find(&catalog, "52-54-00-00-00-01", SERVER).expect("known");
     assert_eq!(
         asker.document(&Document::UserData).as_deref(),
         Ok("13 52:54:00:00:00:01")
@@ -150,7 +145,7 @@ fn a_variable_cannot_add_an_argument_or_a_command_to_a_boot_script() {
     let toml = "[x86_64]\nkernel = \"k\"\nargs = [\"name={{ name }}\"]\n";
     for hostile in ["a b", "a\nshell", "${net0/mac}", "a\tb"] {
         let catalog = catalog(Some(profile(toml, &[])), vars(&[("name", hostile)]));
-        let asker = Asker::find(&catalog, mac(), SERVER).expect("known");
+        let asker = Asker::find(&catalog, "52-54-00-00-00-01", SERVER).expect("known");
         let refused = asker.boot_script(Cpu::X86_64, Firmware::Bios);
         assert!(refused.is_err(), "{hostile:?}: {refused:?}");
     }
@@ -159,9 +154,10 @@ fn a_variable_cannot_add_an_argument_or_a_command_to_a_boot_script() {
 #[test]
 fn an_unknown_machine_has_no_documents() {
     let catalog = catalog(None, Vars::new());
-    let stranger = MacAddr([2, 0, 0, 0, 0, 9]);
-    assert!(matches!(
-        Asker::find(&catalog, stranger, SERVER),
-        Err(NoDocument::UnknownMachine(_))
-    ));
+    for stranger in ["02:00:00:00:00:09", "node-2", ""] {
+        let refused =
+            Asker::find(&catalog, stranger, SERVER).map(|asker| asker.reservation.id.clone());
+        assert_eq!(refused, Err(NoDocument::UnknownMachine(stranger.into())));
+    }
+    assert!(Asker::find(&catalog, "node-1", SERVER).is_ok(), "by its id");
 }
