@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Context as _;
 use thiserror::Error;
@@ -12,6 +13,8 @@ use tokio::net::TcpListener;
 
 use crate::config::{Config, GrpcListen};
 use crate::dhcp::bootfile::{BootServers, PROGRAMS};
+use crate::dhcp::limit::Limiter;
+use crate::dhcp::proxy::{BOOT_SERVER_PORT, Port as DhcpPort};
 use crate::dhcp::route::SERVER_PORT;
 use crate::dhcp::server::Server as DhcpServer;
 use crate::model::{Cpu, Event, Firmware};
@@ -75,8 +78,10 @@ pub async fn bind(config: &Config, store: &Store) -> anyhow::Result<Bound> {
         }
     }
     let mut dhcp = Vec::new();
-    for port in ports {
-        dhcp.push(bind_dhcp(config, store, &boot, port)?);
+    for port in &ports {
+        for kind in [DhcpPort::Server, DhcpPort::BootServer] {
+            dhcp.push(bind_dhcp(config, store, &boot, port, kind)?);
+        }
     }
     let grpc = grpc::server::bind(&config.grpc.listen)
         .await
@@ -121,17 +126,21 @@ fn bind_dhcp(
     config: &Config,
     store: &Store,
     boot: &Arc<BootServers>,
-    port: Port,
+    port: &Port,
+    kind: DhcpPort,
 ) -> anyhow::Result<DhcpServer> {
     let Port {
         interface,
         server_id,
         reason,
     } = port;
-    let place = format!("0.0.0.0:{SERVER_PORT}/udp");
-    let socket = DhcpSocket::bind(&interface, SERVER_PORT)
-        .map_err(|error| cannot_listen("dhcp", &place, &error))?;
-    if !socket.can_send_frames() {
+    let number = match kind {
+        DhcpPort::Server => SERVER_PORT,
+        DhcpPort::BootServer => BOOT_SERVER_PORT,
+    };
+    let socket = DhcpSocket::bind(interface, number)
+        .map_err(|error| cannot_listen("dhcp", &format!("0.0.0.0:{number}/udp"), &error))?;
+    if kind == DhcpPort::Server && !socket.can_send_frames() {
         emit(&Event::Noticed {
             about: "dhcp",
             detail: format!(
@@ -139,15 +148,19 @@ fn bind_dhcp(
             ),
         });
     }
-    listening(
-        "dhcp",
-        &format!("0.0.0.0:{SERVER_PORT}%{interface}"),
-        &format!("{reason}; server identifier {server_id}"),
-    );
+    let reason = match kind {
+        DhcpPort::Server => format!("{reason}; server identifier {server_id}"),
+        DhcpPort::BootServer => format!("{reason}; boot server of PXE 2.1 §2.5"),
+    };
+    listening("dhcp", &format!("0.0.0.0:{number}%{interface}"), &reason);
     Ok(DhcpServer {
-        interface,
-        server_id,
+        interface: interface.clone(),
+        server_id: *server_id,
+        port: kind,
+        mode: config.dhcp.mode,
         authoritative: config.dhcp.authoritative,
+        limiter: Limiter::new(config.dhcp.limit),
+        started: Instant::now(),
         socket,
         boot: boot.clone(),
         store: store.clone(),

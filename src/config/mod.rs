@@ -14,6 +14,8 @@ use ipnet::Ipv4Net;
 
 use self::reader::{At, Problem, Reader, Section};
 use crate::catalog::{Catalog, Change, Refusal, Settings};
+use crate::dhcp::answer::Mode;
+use crate::dhcp::limit::Limit;
 use crate::dhcp::options;
 use crate::model::{
     Class, ClientArch, ClientPolicy, MacAddr, Match, Octets, Options, Pool, Profile, Reservation,
@@ -28,6 +30,8 @@ pub const DEFAULT_GRPC_LISTEN: &str = "unix:/run/bootjack/api.sock";
 pub const DEFAULT_PROGRAMS: &str = "/usr/lib/ipxe";
 /// RFC 2131 leaves it open; an hour lets an address return soon, and renewals stay rare.
 pub const DEFAULT_LEASE_TIME: Duration = Duration::from_secs(3600);
+/// Packets a second from one client: no boot comes near, and a client that storms takes a hundredth of what is answered.
+pub const DEFAULT_RATE_LIMIT: u32 = 1000;
 /// Shorter leases than this would have clients renew at every breath.
 pub const SHORTEST_LEASE_TIME: Duration = Duration::from_secs(60);
 
@@ -55,8 +59,11 @@ pub struct Config {
 pub struct Dhcp {
     /// None: every interface with an address in a subnet.
     pub interfaces: Option<Vec<String>>,
+    pub mode: Mode,
     /// Whether clients that nothing is known of are refused rather than left to another server.
     pub authoritative: bool,
+    /// How much one client may send.
+    pub limit: Limit,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -212,10 +219,28 @@ fn read_dhcp(section: &mut Section, lines: &mut BTreeMap<&'static str, usize>) -
         names
     });
     let authoritative = section.boolean("authoritative").is_some_and(|at| at.value);
+    let mode = match section.text("mode") {
+        None => Mode::Server,
+        Some(at) => match at.value.as_str() {
+            "server" => Mode::Server,
+            "proxy" => Mode::Proxy,
+            _ => {
+                section.report(at.line, "mode", "wanted \"server\" or \"proxy\"");
+                Mode::Server
+            }
+        },
+    };
+    let per_second = section.whole_number("rate_limit", 0, 1_000_000);
     section.finish();
+    let per_second = per_second.map_or(DEFAULT_RATE_LIMIT, |at| at.value);
     Dhcp {
         interfaces,
+        mode,
         authoritative,
+        limit: Limit {
+            per_second,
+            burst: per_second.saturating_mul(2),
+        },
     }
 }
 

@@ -202,6 +202,22 @@ impl Section {
         }
     }
 
+    /// A whole number between two others.
+    pub fn whole_number(&mut self, key: &'static str, least: u32, most: u32) -> Option<At<u32>> {
+        let at = self.take(key)?;
+        let number = match at.value {
+            Node::Integer(number) => u32::try_from(number).ok(),
+            _ => None,
+        };
+        match number.filter(|number| (least..=most).contains(number)) {
+            Some(value) => Some(At {
+                line: at.line,
+                value,
+            }),
+            None => self.wanted(key, &at, &format!("a whole number from {least} to {most}")),
+        }
+    }
+
     /// A list of strings.
     pub fn texts(&mut self, key: &'static str) -> Option<At<Vec<At<String>>>> {
         let at = self.take(key)?;

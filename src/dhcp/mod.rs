@@ -1,11 +1,17 @@
-//! DHCPv4 (RFC 2131, 2132). `request` reads a packet, `decide` chooses the answer, `bootfile` the boot program, `reply` writes
-//! the answer, `route` says where it goes, `pool` finds a free address; all pure. `server` owns the sockets.
+//! DHCPv4 (RFC 2131, 2132). `request` reads a packet, `view` looks up what is known of its sender, `answer` decides: `decide` for
+//! a DHCP server with `pool`, `proxy` for a boot server beside one, `bootfile` for the boot. `chosen` picks the `options`,
+//! `reply` writes the answer, `route` says where it goes, `explain` tells it in words, `limit` bounds floods; all pure. `server`
+//! owns the sockets.
 
+pub mod answer;
 pub mod bootfile;
 pub mod chosen;
 pub mod decide;
+pub mod explain;
+pub mod limit;
 pub mod options;
 pub mod pool;
+pub mod proxy;
 pub mod reply;
 pub mod request;
 pub mod route;

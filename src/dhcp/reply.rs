@@ -42,6 +42,8 @@ pub fn encode(
             lease_secs,
         } => (MessageType::Ack, *address, Some(*lease_secs)),
         Answer::AckInform => (MessageType::Ack, Ipv4Addr::UNSPECIFIED, None),
+        Answer::ProxyOffer => (MessageType::Offer, Ipv4Addr::UNSPECIFIED, None),
+        Answer::ProxyAck => (MessageType::Ack, Ipv4Addr::UNSPECIFIED, None),
         Answer::Nak(_) => (MessageType::Nak, Ipv4Addr::UNSPECIFIED, None),
     };
     let bootfile = bootfile.filter(|_| message_type != MessageType::Nak);
@@ -59,7 +61,11 @@ pub fn encode(
 
     let mut octets = encode_header(request, answer, yiaddr, bootfile, view)?;
     let mut parts: Vec<Vec<u8>> = options.iter().map(encode_option).collect::<Option<_>>()?;
-    if !matches!(answer, Answer::Nak(_)) {
+    // Beside another server only the boot is ours; the network is for that one to describe.
+    if !matches!(
+        answer,
+        Answer::Nak(_) | Answer::ProxyOffer | Answer::ProxyAck
+    ) {
         // What the machine's boot needs stands before what it may do without.
         let said: Vec<u8> = parts
             .iter()
@@ -210,7 +216,7 @@ fn encode_header(
 ) -> Option<Vec<u8>> {
     let hardware = &request.chaddr[..usize::from(request.hlen)];
     let ciaddr = match answer {
-        Answer::Ack { .. } | Answer::AckInform => request.ciaddr, // RFC 2131 §4.3.1, table 3
+        Answer::Ack { .. } | Answer::AckInform | Answer::ProxyAck => request.ciaddr, // RFC 2131 §4.3.1, table 3
         _ => Ipv4Addr::UNSPECIFIED,
     };
     // An HTTP URL stands for itself; siaddr names the TFTP server, and iPXE's ${next-server}.

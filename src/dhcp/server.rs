@@ -8,8 +8,11 @@ use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
-use super::bootfile::{self, BootServers, Bootfile};
-use super::decide::{Answer, decide};
+use super::answer::{Mode, answer};
+use super::bootfile::{BootServers, Bootfile};
+use super::decide::Answer;
+use super::limit::Limiter;
+use super::proxy::{BOOT_SERVER_PORT, Port};
 use super::reply;
 use super::request::Request;
 use super::route::{self, CLIENT_PORT, Destination, SERVER_PORT};
@@ -24,12 +27,16 @@ use crate::store::Store;
 /// How many packets share one commit.
 const BATCH: usize = 64;
 
-/// One interface that DHCP is served on.
+/// One port of one interface that DHCP is served on.
 pub struct Server {
     pub interface: String,
     /// Option 54 and the source of every reply.
     pub server_id: Ipv4Addr,
+    pub port: Port,
+    pub mode: Mode,
     pub authoritative: bool,
+    pub limiter: Limiter,
+    pub started: Instant,
     pub socket: DhcpSocket,
     pub boot: Arc<BootServers>,
     pub store: Store,
@@ -46,7 +53,7 @@ struct Outgoing {
 
 impl Server {
     /// Serves until `stop`.
-    pub async fn serve(self, stop: CancellationToken) {
+    pub async fn serve(mut self, stop: CancellationToken) {
         loop {
             let received = tokio::select! {
                 () = stop.cancelled() => return,
@@ -63,7 +70,7 @@ impl Server {
         }
     }
 
-    async fn answer(&self, datagrams: Vec<Datagram>) {
+    async fn answer(&mut self, datagrams: Vec<Datagram>) {
         let (started, now) = (Instant::now(), now_secs());
         let catalog = self.store.catalog();
         // Ours alone: each packet of the batch sees what the ones before it were promised.
@@ -96,7 +103,7 @@ impl Server {
 
     /// Everything up to the commit; a packet that gets no answer and changes nothing ends here.
     fn prepare(
-        &self,
+        &mut self,
         datagram: &Datagram,
         catalog: &Catalog,
         bindings: &mut Bindings,
@@ -117,6 +124,14 @@ impl Server {
             }
         };
         let mut dhcp = describe(&self.interface, &request);
+        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if let Some(client) = request.client()
+            && !self.limiter.admits(&client, now_ms)
+        {
+            let reason = Silence::RateLimited;
+            emit(&Event::Silent { dhcp, reason });
+            return None;
+        }
         let ingress = Ingress {
             server_id: self.server_id,
             authoritative: self.authoritative,
@@ -128,10 +143,14 @@ impl Server {
             return None;
         };
         dhcp.machine = view.reservation.map(|r| r.title().to_owned());
-        let decision = decide(&request, &view);
-        let bootfile = bootfile::choose(&request, &self.boot, &view);
+        let (decision, bootfile) = answer(&request, self.port, self.mode, &self.boot, &view);
         let octets = reply::encode(&request, &decision.answer, bootfile.as_ref(), &view);
-        let (to, event) = outcome(&request, &decision.answer, bootfile, dhcp);
+        let (mut to, event) = outcome(&request, &decision.answer, bootfile, dhcp);
+        if self.port == Port::BootServer
+            && let Some(from) = datagram.from.filter(|from| !from.ip().is_unspecified())
+        {
+            to = Destination::Datagram(from); // PXE 2.1 §2.5: to the port it came from
+        }
         let change = decision.change.map(|change| {
             bindings.apply(change.clone());
             changes.push(change);
@@ -171,7 +190,11 @@ impl Server {
     }
 
     fn send(&self, octets: &[u8], to: Destination) -> io::Result<()> {
-        let from = SocketAddrV4::new(self.server_id, SERVER_PORT);
+        let port = match self.port {
+            Port::Server => SERVER_PORT,
+            Port::BootServer => BOOT_SERVER_PORT,
+        };
+        let from = SocketAddrV4::new(self.server_id, port);
         match to {
             Destination::Datagram(address) => self.socket.send(octets, self.server_id, address),
             Destination::Broadcast => self.socket.send(
@@ -210,6 +233,14 @@ fn outcome(
         Answer::Offer { address, .. } => (granted(address, &mut dhcp), Event::Offered(dhcp)),
         Answer::Ack { address, .. } => (granted(address, &mut dhcp), Event::Acked(dhcp)),
         Answer::AckInform => (route::of_grant(request, None), Event::Acked(dhcp)),
+        Answer::ProxyOffer => {
+            dhcp.bootfile = bootfile.map(|b| b.as_str().to_owned());
+            (route::of_grant(request, None), Event::Offered(dhcp))
+        }
+        Answer::ProxyAck => {
+            dhcp.bootfile = bootfile.map(|b| b.as_str().to_owned());
+            (route::of_grant(request, None), Event::Acked(dhcp))
+        }
         Answer::Nak(reason) => {
             let reason = *reason;
             (route::of_nak(request), Event::Refused { dhcp, reason })

@@ -29,8 +29,12 @@ pub struct View<'a> {
     pub bindings: &'a Bindings,
     /// The subnet the client is on.
     pub subnet: &'a Subnet,
+    /// Why that one.
+    pub subnet_rule: &'static str,
     /// The client's reservation, wherever its address lies.
     pub reservation: Option<&'a Reservation>,
+    /// By what it was found.
+    pub reservation_rule: &'static str,
     /// What its leases are kept under; none if it has no identity.
     pub client: Option<ClientKey>,
     /// The classes it is in, in the order of the file.
@@ -49,7 +53,9 @@ impl<'a> View<'a> {
         bindings: &'a Bindings,
         ingress: Ingress,
     ) -> Option<Self> {
-        let subnet = catalog.subnet_of(link_address(request, ingress.server_id))?;
+        let (link, subnet_rule) = link_address(request, ingress.server_id);
+        let subnet = catalog.subnet_of(link)?;
+        let found = find_reservation(request, catalog);
         let overridden = request
             .relay_address(SERVER_ID_OVERRIDE)
             .filter(|_| !request.giaddr.is_unspecified());
@@ -57,7 +63,10 @@ impl<'a> View<'a> {
             catalog,
             bindings,
             subnet,
-            reservation: find_reservation(request, catalog),
+            subnet_rule,
+            reservation: found.map(|(reservation, _)| reservation),
+            reservation_rule: found
+                .map_or("no identity of it is in a reservation", |(_, rule)| rule),
             client: client_key(request, subnet.client_policy),
             classes: classes_of(request, catalog),
             server_id: overridden.unwrap_or(ingress.server_id),
@@ -170,25 +179,41 @@ impl<'a> View<'a> {
     }
 }
 
-/// An address of the link the client is on: what its relay agent says (RFC 3527), or it itself (RFC 3011), or else the relay
-/// agent's own address, or else the server's.
-fn link_address(request: &Request, server_id: Ipv4Addr) -> Ipv4Addr {
-    request
-        .relay_address(LINK_SELECTION)
-        .filter(|_| !request.giaddr.is_unspecified())
-        .or_else(|| request.subnet_selection())
-        .or(Some(request.giaddr).filter(|giaddr| !giaddr.is_unspecified()))
-        .unwrap_or(server_id)
+/// An address of the link the client is on, and who says so.
+pub fn link_address(request: &Request, server_id: Ipv4Addr) -> (Ipv4Addr, &'static str) {
+    let is_relayed = !request.giaddr.is_unspecified();
+    if let Some(link) = request.relay_address(LINK_SELECTION).filter(|_| is_relayed) {
+        (link, "its relay agent selects the link (RFC 3527)")
+    } else if let Some(selected) = request.subnet_selection() {
+        (selected, "it selects the subnet itself (RFC 3011)")
+    } else if is_relayed {
+        (
+            request.giaddr,
+            "its relay agent's address is there (giaddr, RFC 2131 §4.3.1)",
+        )
+    } else {
+        (
+            server_id,
+            "the interface that it was heard on is there (RFC 2131 §4.3.1)",
+        )
+    }
 }
 
 /// The MAC counts first, since every stage of a boot has it alike; then client-id, UUID, and the port it is plugged in.
-fn find_reservation<'a>(request: &Request, catalog: &'a Catalog) -> Option<&'a Reservation> {
+fn find_reservation<'a>(
+    request: &Request,
+    catalog: &'a Catalog,
+) -> Option<(&'a Reservation, &'static str)> {
     let by_mac = request.mac().and_then(|mac| catalog.by_mac(mac));
+    let by_client_id = || catalog.by_client_id(request.client_id()?);
+    let by_uuid = || catalog.by_uuid(request.uuid()?);
+    let by_circuit_id = || catalog.by_circuit_id(request.circuit_id()?);
     by_mac
-        .or_else(|| catalog.by_client_id(request.client_id()?))
-        .or_else(|| catalog.by_uuid(request.uuid()?))
-        .or_else(|| catalog.by_circuit_id(request.circuit_id()?))
-        .map(|reservation| &**reservation)
+        .map(|own| (own, "by its MAC"))
+        .or_else(|| Some((by_client_id()?, "by its client-id (61)")))
+        .or_else(|| Some((by_uuid()?, "by its UUID (97)")))
+        .or_else(|| Some((by_circuit_id()?, "by its circuit-id (82.1)")))
+        .map(|(own, rule)| (&**own, rule))
 }
 
 fn client_key(request: &Request, policy: ClientPolicy) -> Option<ClientKey> {

@@ -25,6 +25,10 @@ pub enum Silence {
     UnexpectedMessageType,
     /// Neither a hardware address nor a client-id.
     NoIdentity,
+    /// Beside another DHCP server only machines that boot from the network are answered.
+    NotBooting,
+    /// No network boot program is for the client's architecture.
+    NoProgram,
     /// The client is in a class that is not answered.
     IgnoredClass,
     /// The client, or all unknown clients together, send more than anyone needs to.
@@ -84,6 +88,8 @@ impl Silence {
             Self::NoMessageType => "no_message_type",
             Self::UnexpectedMessageType => "unexpected_message_type",
             Self::NoIdentity => "no_identity",
+            Self::NotBooting => "not_booting",
+            Self::NoProgram => "no_program",
             Self::IgnoredClass => "ignored_class",
             Self::RateLimited => "rate_limited",
             Self::NoSubnet => "no_subnet",
