@@ -1,15 +1,23 @@
 //! What was typed, and the exit status it ends with.
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::app::{self, BadConfig};
+use crate::app::{self, Asked, BadConfig};
+use crate::config;
+use crate::dhcp::probe::Probe;
+use crate::dhcp::proxy::Port;
+use crate::dhcp::request::Kind;
+use crate::dhcp::{options, pcap};
+use crate::model::{MacAddr, Octets, Var};
 
 /// The configuration is wrong (EX_USAGE of sysexits.h).
 const EXIT_CONFIG: u8 = 64;
@@ -49,6 +57,10 @@ enum Command {
         )]
         log: String,
     },
+    /// Say what would be answered to a DHCP packet, and because of which rule; send nothing.
+    ///
+    /// The running service is asked, if there is one, so that its leases and reservations count; or else the store is read.
+    Explain(Explain),
     /// Report every problem of the configuration file and of the profiles it names; start nothing.
     Check {
         /// The configuration file.
@@ -59,6 +71,67 @@ enum Command {
         )]
         config: PathBuf,
     },
+}
+
+#[derive(clap::Args)]
+struct Explain {
+    /// The configuration file.
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/etc/bootjack/bootjackd.toml"
+    )]
+    config: PathBuf,
+    /// The client's MAC.
+    #[arg(long, value_name = "MAC", required_unless_present = "pcap")]
+    mac: Option<MacAddr>,
+    /// What it sends.
+    #[arg(long, value_enum, default_value_t = Sent::Discover)]
+    kind: Sent,
+    /// Its architecture (option 93): a number such as 7, or x86_64-uefi. It is taken for booting firmware then.
+    #[arg(long, value_name = "ARCH")]
+    arch: Option<String>,
+    /// It is iPXE already.
+    #[arg(long)]
+    ipxe: bool,
+    /// The address it asks for (option 50).
+    #[arg(long, value_name = "ADDRESS")]
+    requested: Option<Ipv4Addr>,
+    /// The address it has and renews.
+    #[arg(long, value_name = "ADDRESS")]
+    ciaddr: Option<Ipv4Addr>,
+    /// The relay agent that it comes through.
+    #[arg(long, value_name = "ADDRESS")]
+    giaddr: Option<Ipv4Addr>,
+    /// Any option, as CODE=HEX or NAME=TEXT: 61=01:52:54:00:00:00:01, host_name=node-1.
+    #[arg(long = "option", value_name = "OPTION=VALUE")]
+    options: Vec<String>,
+    /// The server's address on the interface it is heard on.
+    #[arg(long, value_name = "ADDRESS")]
+    server: Option<Ipv4Addr>,
+    /// Explain every DHCP packet of a capture instead.
+    #[arg(long, value_name = "FILE", conflicts_with = "mac")]
+    pcap: Option<PathBuf>,
+    /// How it is written.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Sent {
+    Discover,
+    Request,
+    Decline,
+    Release,
+    Inform,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Output {
+    /// For people.
+    Text,
+    /// One JSON array.
+    Json,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -73,6 +146,7 @@ enum LogFormat {
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Check { config } => check(&config),
+        Command::Explain(asked) => explain(&asked),
         Command::Serve {
             config,
             log_format,
@@ -92,7 +166,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn check(config: &std::path::Path) -> anyhow::Result<()> {
+fn check(config: &Path) -> anyhow::Result<()> {
     let loaded = app::load(config)?;
     let count = |n: usize, noun: &str| format!("{n} {noun}{}", if n == 1 { "" } else { "s" });
     println!(
@@ -105,7 +179,97 @@ fn check(config: &std::path::Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn serve(config: &std::path::Path, format: LogFormat, filter: &str) -> anyhow::Result<()> {
+fn explain(asked: &Explain) -> anyhow::Result<()> {
+    let packets = match &asked.pcap {
+        Some(file) => captured(file, asked.server)?,
+        None => vec![(String::new(), made(asked)?)],
+    };
+    let loaded = app::load(&asked.config)?;
+    let (titles, packets): (Vec<String>, Vec<Asked>) = packets.into_iter().unzip();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let (from, explained) = runtime.block_on(app::explain(loaded, packets))?;
+    if asked.output == Output::Json {
+        let all: Vec<serde_json::Value> = explained.into_iter().map(|(_, json)| json).collect();
+        println!("{}", serde_json::to_string_pretty(&all)?);
+        return Ok(());
+    }
+    for (title, (text, _)) in titles.iter().zip(explained) {
+        if !title.is_empty() {
+            println!("{title}");
+        }
+        println!("{text}");
+    }
+    println!("{:<12} {from}", "according to");
+    Ok(())
+}
+
+fn captured(file: &Path, server_id: Option<Ipv4Addr>) -> anyhow::Result<Vec<(String, Asked)>> {
+    let octets = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let found = pcap::read(&octets).map_err(|e| anyhow::anyhow!("{}: {e}", file.display()))?;
+    if found.is_empty() {
+        anyhow::bail!("{}: no packet to a DHCP server in it", file.display());
+    }
+    let packets = found.into_iter().map(|packet| {
+        let title = format!("packet {} from {}", packet.number, packet.from);
+        let asked = Asked {
+            octets: packet.octets,
+            port: packet.port,
+            server_id,
+        };
+        (title, asked)
+    });
+    Ok(packets.collect())
+}
+
+/// A packet as the flags describe it.
+fn made(asked: &Explain) -> anyhow::Result<Asked> {
+    let mac = asked.mac.context("--mac is missing")?;
+    let kind = match asked.kind {
+        Sent::Discover => Kind::Discover,
+        Sent::Request => Kind::Request,
+        Sent::Decline => Kind::Decline,
+        Sent::Release => Kind::Release,
+        Sent::Inform => Kind::Inform,
+    };
+    let mut probe = Probe::new(kind, mac);
+    probe.ciaddr = asked.ciaddr.unwrap_or(Ipv4Addr::UNSPECIFIED);
+    probe.giaddr = asked.giaddr.unwrap_or(Ipv4Addr::UNSPECIFIED);
+    if let Some(arch) = &asked.arch {
+        let archs = config::parse_arch(arch).map_err(|e| anyhow::anyhow!("--arch {arch}: {e}"))?;
+        probe.boot_as(*archs.first().context("--arch names none")?);
+    }
+    if asked.ipxe {
+        probe.run_ipxe();
+    }
+    if let Some(address) = asked.requested {
+        probe.set(50, address.octets());
+    }
+    for option in &asked.options {
+        let (code, content) = parse_option(option)?;
+        probe.set(code, content);
+    }
+    Ok(Asked {
+        octets: probe.octets(),
+        port: Port::Server,
+        server_id: asked.server,
+    })
+}
+
+fn parse_option(text: &str) -> anyhow::Result<(u8, Vec<u8>)> {
+    let (name, value) = text
+        .split_once('=')
+        .with_context(|| format!("--option {text}: wanted CODE=HEX or NAME=TEXT"))?;
+    if let Ok(code) = name.parse::<u8>() {
+        return Ok((code, Octets::parse(value).0));
+    }
+    let (code, content) = options::encode(name, &Var::Text(value.to_owned()))
+        .map_err(|error| anyhow::anyhow!("--option {text}: {error}"))?;
+    Ok((code, content.0))
+}
+
+fn serve(config: &Path, format: LogFormat, filter: &str) -> anyhow::Result<()> {
     start_log(format, filter)?;
     let loaded = app::load(config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -35,6 +35,9 @@ pub struct Bound {
     pub http: Vec<TcpListener>,
     pub grpc: grpc::server::Bound,
     pub admin: Option<TcpListener>,
+    pub boot: Arc<BootServers>,
+    /// The addresses that DHCP is served from.
+    pub server_ids: Vec<Ipv4Addr>,
 }
 
 /// An interface that DHCP is served on, and the address it is served from.
@@ -108,6 +111,8 @@ pub async fn bind(config: &Config, store: &Store) -> anyhow::Result<Bound> {
         http,
         grpc,
         admin,
+        boot,
+        server_ids: ports.iter().map(|port| port.server_id).collect(),
     })
 }
 
@@ -214,12 +219,16 @@ fn choose_ports(config: &Config, here: &[Interface]) -> anyhow::Result<Vec<Port>
     names.iter().map(port).collect()
 }
 
-fn boot_servers(config: &Config, http: &[TcpListener]) -> io::Result<BootServers> {
-    let programs: BTreeSet<String> = (PROGRAMS.iter())
+/// The network boot programs that are there.
+pub fn programs(config: &Config) -> BTreeSet<String> {
+    (PROGRAMS.iter())
         .flat_map(|(_, _, names)| names.iter())
         .filter(|(_, name)| config.boot.programs.join(name).is_file())
         .map(|(_, name)| (*name).to_owned())
-        .collect();
+        .collect()
+}
+
+fn boot_servers(config: &Config, http: &[TcpListener]) -> io::Result<BootServers> {
     let addresses = http
         .iter()
         .map(TcpListener::local_addr)
@@ -229,7 +238,7 @@ fn boot_servers(config: &Config, http: &[TcpListener]) -> io::Result<BootServers
         _ => None,
     };
     let servers = BootServers {
-        programs,
+        programs: programs(config),
         http_port: addresses.first().map_or(80, SocketAddr::port),
         http_address: one_address,
     };

@@ -2,6 +2,7 @@
 //! in the way. Everything is read and bound before anything is served.
 
 mod bind;
+mod explain;
 mod load;
 
 use std::time::{Duration, Instant};
@@ -11,11 +12,12 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use self::explain::{Asked, explain};
 pub use self::load::{BadConfig, Loaded, load};
 use crate::model::Event;
 use crate::observe::emit;
 use crate::store::{Store, open_sled};
-use crate::{http, tftp};
+use crate::{grpc, http, tftp};
 
 /// How long requests that run may take to finish once the service is asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -64,9 +66,16 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
         let stop = stop.clone();
         tasks.spawn(async move { serve_admin(listener, render_metrics, stop).await });
     }
+    let explainer = grpc::server::Explainer {
+        store: store.clone(),
+        boot: bound.boot,
+        mode: config.dhcp.mode,
+        authoritative: config.dhcp.authoritative,
+        server_ids: bound.server_ids,
+    };
     let (grpc_store, grpc_stop) = (store.clone(), stop.clone());
     tasks.spawn(async move {
-        let served = bound.grpc.serve(grpc_store, grpc_stop).await;
+        let served = bound.grpc.serve(grpc_store, explainer, grpc_stop).await;
         served.map_err(|error| anyhow::anyhow!("grpc: {error}"))
     });
     emit(&Event::Ready {

@@ -687,6 +687,11 @@ impl FromStr for PoolText {
     }
 }
 
+/// The architectures meant by a number (`7`, `0x0007`) or by `PROCESSOR-FIRMWARE` (`x86_64-uefi`).
+pub fn parse_arch(text: &str) -> Result<Vec<ClientArch>, String> {
+    text.parse::<ArchText>().map(|archs| archs.0)
+}
+
 /// An architecture by number, or all of a processor and firmware.
 struct ArchText(Vec<ClientArch>);
 

@@ -2,6 +2,7 @@
 //! well-formed, or a status that names the field.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use bootjack_api::v1;
 use prost_types::value::Kind;
@@ -12,6 +13,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use crate::catalog::{Catalog, Change, Refusal};
 use crate::config::default_id;
 use crate::config::reader::is_variable_name;
+use crate::dhcp::explain::Explanation;
 use crate::dhcp::options;
 use crate::model::{Octets, Options, Reservation, Source, Var, Vars};
 use crate::store::ChangeError;
@@ -342,6 +344,56 @@ fn to_value(var: &Var) -> Value {
         Var::Map(fields) => Kind::StructValue(Struct {
             fields: (fields.iter())
                 .map(|(name, var)| (name.clone(), to_value(var)))
+                .collect(),
+        }),
+    };
+    Value { kind: Some(kind) }
+}
+
+/// The server's address that a packet is explained for.
+pub(super) fn to_server_id(text: &str, served: &[Ipv4Addr]) -> Result<Ipv4Addr, Status> {
+    let list = || {
+        let served: Vec<String> = served.iter().map(ToString::to_string).collect();
+        format!("server_address: DHCP is served from: {}", served.join(", "))
+    };
+    let found = if text.is_empty() {
+        served.first().copied()
+    } else {
+        let asked = text.parse().ok();
+        served
+            .iter()
+            .copied()
+            .find(|address| Some(*address) == asked)
+    };
+    found.ok_or_else(|| invalid("server_address", &list()))
+}
+
+/// An explanation, for people and for programs.
+pub(super) fn to_explanation(explanation: &Explanation) -> v1::ExplainDhcpResponse {
+    let json = serde_json::to_value(explanation).unwrap_or_default();
+    let fields = match json_value(&json).kind {
+        Some(Kind::StructValue(fields)) => Some(fields),
+        _ => None,
+    };
+    v1::ExplainDhcpResponse {
+        text: explanation.to_string(),
+        explanation: fields,
+    }
+}
+
+fn json_value(json: &serde_json::Value) -> Value {
+    use serde_json::Value as Json;
+    let kind = match json {
+        Json::Null => Kind::NullValue(0),
+        Json::Bool(value) => Kind::BoolValue(*value),
+        Json::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
+        Json::String(text) => Kind::StringValue(text.clone()),
+        Json::Array(values) => Kind::ListValue(ListValue {
+            values: values.iter().map(json_value).collect(),
+        }),
+        Json::Object(fields) => Kind::StructValue(Struct {
+            fields: (fields.iter())
+                .map(|(name, value)| (name.clone(), json_value(value)))
                 .collect(),
         }),
     };

@@ -2,11 +2,13 @@
 
 use std::fs::Permissions;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bootjack_api::v1;
+use bootjack_api::v1::dhcp_server::{Dhcp, DhcpServer};
 use bootjack_api::v1::reservations_server::{Reservations, ReservationsServer};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
@@ -17,6 +19,11 @@ use tonic::{Request, Response, Status};
 use super::convert;
 use crate::catalog::Change;
 use crate::config::GrpcListen;
+use crate::dhcp::answer::Mode;
+use crate::dhcp::bootfile::BootServers;
+use crate::dhcp::explain::{World, explain};
+use crate::dhcp::proxy::Port;
+use crate::dhcp::view::Ingress;
 use crate::model::Event;
 use crate::net::now_secs;
 use crate::observe::emit;
@@ -72,16 +79,19 @@ impl Bound {
     pub async fn serve(
         self,
         store: Store,
+        dhcp: Explainer,
         stop: CancellationToken,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<ReservationsServer<Service>>().await;
+        health.set_serving::<DhcpServer<Explainer>>().await;
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
         let router = Server::builder()
+            .add_service(DhcpServer::new(dhcp))
             .add_service(ReservationsServer::new(Service { store }))
             .add_service(health_service)
             .add_service(reflection().build_v1()?)
@@ -103,6 +113,46 @@ impl Bound {
             }
         }
         Ok(())
+    }
+}
+
+/// `bootjack.v1.Dhcp`: what the DHCP shells would answer.
+pub struct Explainer {
+    pub store: Store,
+    pub boot: Arc<BootServers>,
+    pub mode: Mode,
+    pub authoritative: bool,
+    /// The addresses that DHCP is served from.
+    pub server_ids: Vec<Ipv4Addr>,
+}
+
+#[tonic::async_trait]
+impl Dhcp for Explainer {
+    async fn explain_dhcp(
+        &self,
+        request: Request<v1::ExplainDhcpRequest>,
+    ) -> Result<Response<v1::ExplainDhcpResponse>, Status> {
+        let request = request.into_inner();
+        let server_id = convert::to_server_id(&request.server_address, &self.server_ids)?;
+        let port = if request.boot_server_port {
+            Port::BootServer
+        } else {
+            Port::Server
+        };
+        let (catalog, bindings) = (self.store.catalog(), self.store.bindings());
+        let world = World {
+            catalog: &catalog,
+            bindings: &bindings,
+            boot: &self.boot,
+            mode: self.mode,
+            ingress: Ingress {
+                server_id,
+                authoritative: self.authoritative,
+                now_secs: now_secs(),
+            },
+        };
+        let explanation = explain(&request.packet, port, world);
+        Ok(Response::new(convert::to_explanation(&explanation)))
     }
 }
 
