@@ -9,10 +9,11 @@
 //!
 //! ```text
 //! floor 4  main  app/  cli                                       start, wire, drain, exit
-//! floor 3  dhcp/server  tftp/server  http/{server,connections,files}  grpc/{server,convert}
+//! floor 3  dhcp/{server,rogue,prober}  tftp/server  http/{server,connections,files}  grpc/{server,convert}
 //!                                                                the four shells: bytes in, bytes out
 //! floor 2  store/  observe/  net                                 shared machinery with effects
-//! floor 1  dhcp/{request,view,decide,pool,bootfile,reply,route}  pure: protocol and policy
+//! floor 1  dhcp/{request,view,answer,decide,pool,proxy,bootfile,options,chosen,reply,route,explain,probe,pcap,limit}
+//!                                                                pure: protocol and policy
 //!          tftp/resolve  http/document  render/
 //!          catalog  bindings  config/
 //! floor 0  model/                                                the nouns

@@ -14,10 +14,12 @@ use tokio::net::TcpListener;
 use crate::config::{Config, GrpcListen};
 use crate::dhcp::bootfile::{BootServers, PROGRAMS};
 use crate::dhcp::limit::Limiter;
+use crate::dhcp::prober::Prober;
 use crate::dhcp::proxy::{BOOT_SERVER_PORT, Port as DhcpPort};
+use crate::dhcp::rogue::{Lookout, OwnXid};
 use crate::dhcp::route::SERVER_PORT;
 use crate::dhcp::server::Server as DhcpServer;
-use crate::model::{Cpu, Event, Firmware};
+use crate::model::{Cpu, Event, Firmware, MacAddr};
 use crate::net::{DhcpSocket, Interface, interfaces};
 use crate::observe::emit;
 use crate::store::Store;
@@ -35,6 +37,8 @@ pub struct Bound {
     pub http: Vec<TcpListener>,
     pub grpc: grpc::server::Bound,
     pub admin: Option<TcpListener>,
+    /// One for each interface.
+    pub lookouts: Vec<Lookout>,
     pub boot: Arc<BootServers>,
     /// The addresses that DHCP is served from.
     pub server_ids: Vec<Ipv4Addr>,
@@ -45,6 +49,7 @@ struct Port {
     interface: String,
     server_id: Ipv4Addr,
     reason: String,
+    mac: Option<MacAddr>,
 }
 
 /// Binds all that the configuration asks for, and says where and why.
@@ -81,10 +86,19 @@ pub async fn bind(config: &Config, store: &Store) -> anyhow::Result<Bound> {
         }
     }
     let mut dhcp = Vec::new();
+    let mut lookouts = Vec::new();
     for port in &ports {
+        let lookout = Lookout {
+            interface: port.interface.clone(),
+            mac: port.mac.unwrap_or(MacAddr([2, 0, 0, 0, 0, 1])),
+            server_id: port.server_id,
+            own_xid: OwnXid::default(),
+        };
         for kind in [DhcpPort::Server, DhcpPort::BootServer] {
-            dhcp.push(bind_dhcp(config, store, &boot, port, kind)?);
+            let own_xid = lookout.own_xid.clone();
+            dhcp.push(bind_dhcp(config, store, &boot, port, kind, own_xid)?);
         }
+        lookouts.push(lookout);
     }
     let grpc = grpc::server::bind(&config.grpc.listen)
         .await
@@ -111,6 +125,7 @@ pub async fn bind(config: &Config, store: &Store) -> anyhow::Result<Bound> {
         http,
         grpc,
         admin,
+        lookouts,
         boot,
         server_ids: ports.iter().map(|port| port.server_id).collect(),
     })
@@ -133,11 +148,13 @@ fn bind_dhcp(
     boot: &Arc<BootServers>,
     port: &Port,
     kind: DhcpPort,
+    own_xid: OwnXid,
 ) -> anyhow::Result<DhcpServer> {
     let Port {
         interface,
         server_id,
         reason,
+        mac,
     } = port;
     let number = match kind {
         DhcpPort::Server => SERVER_PORT,
@@ -158,6 +175,8 @@ fn bind_dhcp(
         DhcpPort::BootServer => format!("{reason}; boot server of PXE 2.1 §2.5"),
     };
     listening("dhcp", &format!("0.0.0.0:{number}%{interface}"), &reason);
+    let index = Interface::index(interface).context("the interface has gone")?;
+    let prober = Prober::new(interface.clone(), index, *mac, store.clone());
     Ok(DhcpServer {
         interface: interface.clone(),
         server_id: *server_id,
@@ -166,7 +185,9 @@ fn bind_dhcp(
         authoritative: config.dhcp.authoritative,
         limiter: Limiter::new(config.dhcp.limit),
         started: Instant::now(),
-        socket,
+        own_xid,
+        prober: Arc::new(prober),
+        socket: Arc::new(socket),
         boot: boot.clone(),
         store: store.clone(),
     })
@@ -185,6 +206,7 @@ fn choose_ports(config: &Config, here: &[Interface]) -> anyhow::Result<Vec<Port>
                     server_id: in_a_subnet(interface)?,
                     interface: interface.name.clone(),
                     reason: "default: it has an address in a subnet".to_owned(),
+                    mac: interface.mac,
                 })
             })
             .collect();
@@ -214,6 +236,7 @@ fn choose_ports(config: &Config, here: &[Interface]) -> anyhow::Result<Vec<Port>
             interface: name.clone(),
             server_id,
             reason: "configured".to_owned(),
+            mac: interface.mac,
         })
     };
     names.iter().map(port).collect()

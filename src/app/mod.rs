@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::explain::{Asked, explain};
 pub use self::load::{BadConfig, Loaded, load};
+use crate::dhcp::answer::Mode;
+use crate::dhcp::rogue::Lookout;
 use crate::model::Event;
 use crate::observe::emit;
 use crate::store::{Store, open_sled};
@@ -35,7 +37,16 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
     let _ = metrics::set_global_recorder(metrics);
 
     let bound = bind::bind(&config, &store).await?;
+    if config.dhcp.authoritative {
+        refuse_beside_others(&bound.lookouts).await?;
+    }
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
+    if config.dhcp.look_for_others && config.dhcp.mode == Mode::Server {
+        for lookout in bound.lookouts {
+            let stop = stop.clone();
+            tokio::spawn(lookout.keep_looking(stop));
+        }
+    }
     for server in bound.dhcp {
         let stop = stop.clone();
         tasks.spawn(async move {
@@ -91,6 +102,20 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
         elapsed_ms: u64::try_from(stopping.elapsed().as_millis()).unwrap_or(u64::MAX),
     });
     ended
+}
+
+/// An authoritative server refuses what others have promised: it must be alone.
+async fn refuse_beside_others(lookouts: &[Lookout]) -> anyhow::Result<()> {
+    for lookout in lookouts {
+        let others = lookout.look().await.unwrap_or_default();
+        if let Some(other) = others.first() {
+            anyhow::bail!(
+                "dhcp: another DHCP server, {other}, answers on {}; stop it, or take dhcp.authoritative out of the configuration",
+                lookout.interface
+            );
+        }
+    }
+    Ok(())
 }
 
 /// A thousand machines that boot at once hold a thousand transfers: the soft limit of 1024 files is a habit, not a need.

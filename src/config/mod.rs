@@ -62,6 +62,8 @@ pub struct Dhcp {
     pub mode: Mode,
     /// Whether clients that nothing is known of are refused rather than left to another server.
     pub authoritative: bool,
+    /// Whether other DHCP servers of a segment are looked for, at start and now and then.
+    pub look_for_others: bool,
     /// How much one client may send.
     pub limit: Limit,
 }
@@ -230,6 +232,7 @@ fn read_dhcp(section: &mut Section, lines: &mut BTreeMap<&'static str, usize>) -
             }
         },
     };
+    let look_for_others = section.boolean("look_for_others").is_none_or(|at| at.value);
     let per_second = section.whole_number("rate_limit", 0, 1_000_000);
     section.finish();
     let per_second = per_second.map_or(DEFAULT_RATE_LIMIT, |at| at.value);
@@ -237,6 +240,7 @@ fn read_dhcp(section: &mut Section, lines: &mut BTreeMap<&'static str, usize>) -
         interfaces,
         mode,
         authoritative,
+        look_for_others,
         limit: Limit {
             per_second,
             burst: per_second.saturating_mul(2),
@@ -438,6 +442,17 @@ fn read_subnet(section: &mut Section) -> Option<Subnet> {
             }
         },
     };
+    let probe = match section.text("probe") {
+        None => false,
+        Some(at) => match at.value.as_str() {
+            "none" => false,
+            "arp" => true,
+            _ => {
+                section.report(at.line, "probe", "wanted \"none\" or \"arp\"");
+                false
+            }
+        },
+    };
     let options = read_options(section);
     section.finish();
     let cidr = cidr.or_else(|| {
@@ -459,6 +474,7 @@ fn read_subnet(section: &mut Section) -> Option<Subnet> {
         pools: check_pools(section, cidr.value, pools),
         exclude: exclude.into_iter().map(|at| at.value.0).collect(),
         options,
+        probe,
         client_policy,
         cidr: cidr.value,
         router: router.map(|at| at.value),

@@ -1,7 +1,7 @@
 //! DHCPv4 (RFC 2131, 2132). `request` reads a packet, `view` looks up what is known of its sender, `answer` decides: `decide` for
 //! a DHCP server with `pool`, `proxy` for a boot server beside one, `bootfile` for the boot. `chosen` picks the `options`,
 //! `reply` writes the answer, `route` says where it goes, `explain` tells it in words, `limit` bounds floods; all pure. `server`
-//! owns the sockets.
+//! owns the sockets; `rogue` looks for other servers, `prober` for holders of an address.
 
 pub mod answer;
 pub mod bootfile;
@@ -13,9 +13,11 @@ pub mod options;
 pub mod pcap;
 pub mod pool;
 pub mod probe;
+pub mod prober;
 pub mod proxy;
 pub mod reply;
 pub mod request;
+pub mod rogue;
 pub mod route;
 pub mod server;
 pub mod view;

@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
@@ -12,14 +13,16 @@ use super::answer::{Mode, answer};
 use super::bootfile::{BootServers, Bootfile};
 use super::decide::Answer;
 use super::limit::Limiter;
+use super::prober::Prober;
 use super::proxy::{BOOT_SERVER_PORT, Port};
 use super::reply;
 use super::request::Request;
+use super::rogue::OwnXid;
 use super::route::{self, CLIENT_PORT, Destination, SERVER_PORT};
 use super::view::{Ingress, View};
 use crate::bindings::Bindings;
 use crate::catalog::Catalog;
-use crate::model::{BindingChange, Dhcp, Event, Silence};
+use crate::model::{BindingChange, Dhcp, Event, Lease, Silence};
 use crate::net::{Datagram, DhcpSocket, now_secs};
 use crate::observe::emit;
 use crate::store::Store;
@@ -37,7 +40,11 @@ pub struct Server {
     pub authoritative: bool,
     pub limiter: Limiter,
     pub started: Instant,
-    pub socket: DhcpSocket,
+    /// Of the DISCOVER by which we look for other servers; it is not ours to answer.
+    pub own_xid: OwnXid,
+    /// Looks whether an address is in use before it is offered, where the subnet wants that.
+    pub prober: Arc<Prober>,
+    pub socket: Arc<DhcpSocket>,
     pub boot: Arc<BootServers>,
     pub store: Store,
 }
@@ -49,6 +56,16 @@ struct Outgoing {
     event: Event,
     /// Its place among the batch's changes.
     change: Option<usize>,
+    /// The address to look for before it is sent, and whom it is for.
+    probe: Option<Lease>,
+}
+
+/// Sends replies of one port; what waits for a probe holds one too.
+#[derive(Clone)]
+struct Sender {
+    server_id: Ipv4Addr,
+    port: Port,
+    socket: Arc<DhcpSocket>,
 }
 
 impl Server {
@@ -123,6 +140,9 @@ impl Server {
                 return None;
             }
         };
+        if request.xid != 0 && request.xid == self.own_xid.load(Ordering::Relaxed) {
+            return None;
+        }
         let mut dhcp = describe(&self.interface, &request);
         let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         if let Some(client) = request.client()
@@ -151,6 +171,7 @@ impl Server {
         {
             to = Destination::Datagram(from); // PXE 2.1 §2.5: to the port it came from
         }
+        let probe = self.prober.wanted(&decision, &view);
         let change = decision.change.map(|change| {
             bindings.apply(change.clone());
             changes.push(change);
@@ -161,6 +182,7 @@ impl Server {
             to,
             event,
             change,
+            probe,
         })
     }
 
@@ -169,6 +191,7 @@ impl Server {
             octets,
             to,
             mut event,
+            probe,
             ..
         } = reply;
         if let Err(reason) = kept {
@@ -176,14 +199,40 @@ impl Server {
             emit(&Event::Silent { dhcp, reason });
             return;
         }
+        let sender = Sender {
+            server_id: self.server_id,
+            port: self.port,
+            socket: self.socket.clone(),
+        };
+        let Some(lease) = probe else {
+            sender.send_and_tell(&octets, to, event);
+            return;
+        };
+        // Nobody else waits while this address is looked for.
+        let prober = self.prober.clone();
+        tokio::spawn(async move {
+            if prober.is_unused(lease).await {
+                sender.send_and_tell(&octets, to, event);
+            }
+        });
+    }
+
+    fn report_receive(&self, error: &io::Error) {
+        emit(&Event::Failed {
+            about: "dhcp",
+            error: format!("{}: cannot receive: {error}", self.interface),
+        });
+    }
+}
+
+impl Sender {
+    fn send_and_tell(&self, octets: &[u8], to: Destination, mut event: Event) {
         if !octets.is_empty()
-            && let Err(error) = self.send(&octets, to)
+            && let Err(error) = self.send(octets, to)
         {
             let dhcp = event.dhcp_mut().map(std::mem::take).unwrap_or_default();
-            emit(&Event::SendFailed {
-                dhcp,
-                error: error.to_string(),
-            });
+            let error = error.to_string();
+            emit(&Event::SendFailed { dhcp, error });
             return;
         }
         emit(&event);
@@ -207,13 +256,6 @@ impl Server {
                 self.socket.send_frame(octets, from, mac, to)
             }
         }
-    }
-
-    fn report_receive(&self, error: &io::Error) {
-        emit(&Event::Failed {
-            about: "dhcp",
-            error: format!("{}: cannot receive: {error}", self.interface),
-        });
     }
 }
 

@@ -68,6 +68,14 @@ pub enum Event {
     },
     /// A reservation of the store contradicts the configuration and is kept, but not followed.
     SetAside { machine: String, reason: String },
+    /// Another DHCP server answers on a segment of ours.
+    OtherServer { iface: String, server: Ipv4Addr },
+    /// An address that was about to be offered is somebody's already.
+    AddressInUse {
+        iface: String,
+        address: Ipv4Addr,
+        holder: String,
+    },
     /// Something that an operator should know at start.
     Noticed { about: &'static str, detail: String },
     /// A human must act.

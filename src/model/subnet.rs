@@ -19,6 +19,8 @@ pub struct Subnet {
     pub exclude: Vec<Pool>,
     /// Options beside those below.
     pub options: Options,
+    /// Whether an address is looked for (by ARP) before it is first offered to a client.
+    pub probe: bool,
     /// What leases are kept under.
     pub client_policy: ClientPolicy,
     /// Option 3.
@@ -57,6 +59,7 @@ impl Subnet {
             pools: Vec::new(),
             exclude: Vec::new(),
             options: Options::default(),
+            probe: false,
             client_policy: ClientPolicy::default(),
             router: None,
             dns: Vec::new(),

@@ -121,6 +121,14 @@ pub fn emit(event: &Event) {
         Event::SetAside { machine, reason } => {
             tracing::error!(machine, reason, "reservation set aside");
         }
+        Event::OtherServer { iface, server } => {
+            tracing::error!(protocol = "dhcp", iface, %server, "another DHCP server answers here");
+        }
+        Event::AddressInUse {
+            iface,
+            address,
+            holder,
+        } => tracing::warn!(protocol = "dhcp", iface, yiaddr = %address, holder, "address in use"),
         Event::Noticed { about, detail } => tracing::warn!(about, detail, "noticed"),
         Event::Failed { about, error } => tracing::error!(about, error, "failed"),
     }
@@ -148,6 +156,10 @@ fn count(event: &Event) {
         Event::RenderFailed { .. } => counter!("bootjack_render_failures_total").increment(1),
         Event::Reserved { change, .. } => {
             counter!("bootjack_reservation_changes_total", "change" => *change).increment(1);
+        }
+        Event::OtherServer { .. } => counter!("bootjack_dhcp_other_servers_total").increment(1),
+        Event::AddressInUse { .. } => {
+            counter!("bootjack_dhcp_address_conflicts_total").increment(1)
         }
         Event::Revoked { .. } => counter!("bootjack_leases_revoked_total").increment(1),
         Event::Listening { .. }

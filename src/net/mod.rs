@@ -1,6 +1,8 @@
 //! Sockets that the standard library does not have: DHCP's, bound to one interface and told where each datagram was sent, and
 //! raw frames to clients that have no address yet.
 
+pub mod arp;
+
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::size_of;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -26,6 +28,15 @@ const RECEIVE_BUFFER: usize = 8 << 20;
 pub struct Interface {
     pub name: String,
     pub addresses: Vec<Ipv4Addr>,
+    /// None where it is not Ethernet.
+    pub mac: Option<MacAddr>,
+}
+
+impl Interface {
+    /// The kernel's number for it.
+    pub fn index(name: &str) -> io::Result<u32> {
+        Ok(nix::net::if_::if_nametoindex(name)?)
+    }
 }
 
 /// The interfaces with their IPv4 addresses, loopback too.
@@ -36,11 +47,20 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
         let address = entry
             .address
             .and_then(|a| a.as_sockaddr_in().map(SockaddrIn::ip));
+        let mac = entry
+            .address
+            .and_then(|a| a.as_link_addr().and_then(|link| link.addr()))
+            .map(MacAddr)
+            .filter(MacAddr::is_unicast);
         match interfaces.iter_mut().find(|i| i.name == name) {
-            Some(known) => known.addresses.extend(address),
+            Some(known) => {
+                known.addresses.extend(address);
+                known.mac = known.mac.or(mac);
+            }
             None => interfaces.push(Interface {
                 name,
                 addresses: address.into_iter().collect(),
+                mac,
             }),
         }
     }
