@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Installs the operating system's packages that Bootjack's build, lab and tests need.
-#   in:      one or more groups:  build  lab  lab-aarch64  test   (test includes lab)
+#   in:      one or more groups:  build  lab  lab-aarch64  test  bench   (test includes lab)
 #   out:     the packages, installed from the machine's own sources; only what is missing, without
 #            recommended extras; no output and no network when nothing is missing
 #   refuses: systems other than Debian and its relatives, and macOS (Homebrew); users without sudo
-# No package named here starts a service: DHCP and TFTP appear as clients only.
+# No package named here starts a service: DHCP and TFTP appear as clients only, and dnsmasq-base has no unit. Kea's server,
+# which does, is unpacked and not installed: benches/kea.sh.
 set -euo pipefail
 
 fail() { echo "packages.sh: $*" >&2; exit 1; }
@@ -24,13 +25,17 @@ lab_aarch64="qemu-system-arm qemu-efi-aarch64"
 # Real clients and tools for the tests in network namespaces.
 test="isc-dhcp-client udhcpc tftp-hpa atftp tcpdump python3 python3-venv libcap2-bin procps"
 
+# What `make bench` measures against, perfdhcp (in kea-admin), and what brings broadcasts to its socket.
+bench="dnsmasq-base kea-admin nftables iproute2"
+
 packages_of() {
     case $1 in
         build) echo "$build" ;;
         lab) echo "$lab" ;;
         lab-aarch64) echo "$lab $lab_aarch64" ;;
         test) echo "$lab $test" ;;
-        *) fail "wanted groups out of: build lab lab-aarch64 test, got '$1'" ;;
+        bench) echo "$bench" ;;
+        *) fail "wanted groups out of: build lab lab-aarch64 test bench, got '$1'" ;;
     esac
 }
 
@@ -40,6 +45,7 @@ on_macos() {
         case $group in
             build) xcode-select -p >/dev/null 2>&1 || fail "wanted a C compiler, got none; run: xcode-select --install" ;;
             lab | lab-aarch64) wanted="qemu" ;;
+            bench) say "group bench is Linux-only (network namespaces)" ;;
             test) say "group test is Linux-only (network namespaces, dhclient); installing QEMU alone"; wanted="qemu" ;;
         esac
     done
@@ -91,7 +97,7 @@ on_debian() {
         { cat "$log" >&2; fail "apt-get could not install: $missing; on Ubuntu the universe component must be enabled"; }
 }
 
-[ $# -gt 0 ] || fail "wanted one or more groups out of: build lab lab-aarch64 test, got none"
+[ $# -gt 0 ] || fail "wanted one or more groups out of: build lab lab-aarch64 test bench, got none"
 for group in "$@"; do packages_of "$group" >/dev/null; done
 
 case $(uname -s) in

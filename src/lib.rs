@@ -9,12 +9,12 @@
 //!
 //! ```text
 //! floor 4  main  app/  cli                                       start, wire, drain, exit
-//! floor 3  dhcp/{server,rogue,prober}  tftp/server  http/{server,connections,files}  grpc/{server,convert}
-//!                                                                the four shells: bytes in, bytes out
+//! floor 3  dhcp/{server,rogue,prober}  ndp/server  tftp/server  http/{server,connections,files}  grpc/{server,convert}
+//!                                                                the shells: bytes in, bytes out
 //! floor 2  store/  observe/  net                                 shared machinery with effects
 //! floor 1  dhcp/{request,view,answer,decide,pool,proxy,bootfile,options,chosen,reply,route,explain,probe,pcap,limit}
 //!                                                                pure: protocol and policy
-//!          tftp/resolve  http/document  render/
+//!          ndp/advertisement  tftp/resolve  http/document  render/
 //!          catalog  bindings  config/
 //! floor 0  model/                                                the nouns
 //! ```
@@ -43,6 +43,7 @@ pub mod dhcp;
 pub mod grpc;
 pub mod http;
 pub mod model;
+pub mod ndp;
 pub mod net;
 pub mod observe;
 pub mod render;

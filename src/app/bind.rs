@@ -23,7 +23,7 @@ use crate::model::{Cpu, Event, Firmware, MacAddr};
 use crate::net::{DhcpSocket, Interface, interfaces};
 use crate::observe::emit;
 use crate::store::Store;
-use crate::{grpc, tftp};
+use crate::{grpc, ndp, tftp};
 
 /// A socket that could not be bound.
 #[derive(Debug, Error)]
@@ -39,6 +39,7 @@ pub struct Bound {
     pub admin: Option<TcpListener>,
     /// One for each interface.
     pub lookouts: Vec<Lookout>,
+    pub ndp: Vec<ndp::server::Server>,
     pub boot: Arc<BootServers>,
     /// The addresses that DHCP is served from.
     pub server_ids: Vec<Ipv4Addr>,
@@ -87,6 +88,7 @@ pub async fn bind(config: &Config, store: &Store) -> anyhow::Result<Bound> {
     }
     let mut dhcp = Vec::new();
     let mut lookouts = Vec::new();
+    let mut ndp = Vec::new();
     for port in &ports {
         let lookout = Lookout {
             interface: port.interface.clone(),
@@ -97,6 +99,9 @@ pub async fn bind(config: &Config, store: &Store) -> anyhow::Result<Bound> {
         for kind in [DhcpPort::Server, DhcpPort::BootServer] {
             let own_xid = lookout.own_xid.clone();
             dhcp.push(bind_dhcp(config, store, &boot, port, kind, own_xid)?);
+        }
+        if config.dhcp.answer_ipv6_solicitations {
+            ndp.extend(bind_ndp(port));
         }
         lookouts.push(lookout);
     }
@@ -126,6 +131,7 @@ pub async fn bind(config: &Config, store: &Store) -> anyhow::Result<Bound> {
         grpc,
         admin,
         lookouts,
+        ndp,
         boot,
         server_ids: ports.iter().map(|port| port.server_id).collect(),
     })
@@ -191,6 +197,29 @@ fn bind_dhcp(
         boot: boot.clone(),
         store: store.clone(),
     })
+}
+
+/// Best effort: without it machines boot all the same, later.
+fn bind_ndp(port: &Port) -> Option<ndp::server::Server> {
+    let index = Interface::index(&port.interface).ok()?;
+    match ndp::server::Server::bind(&port.interface, index, port.mac?) {
+        Ok(server) => {
+            let reason =
+                "default: iPXE waits 15 s for an IPv6 router where nobody says that there is none";
+            listening("ndp", &format!("[ff02::2]%{}", port.interface), reason);
+            Some(server)
+        }
+        Err(error) => {
+            emit(&Event::Noticed {
+                about: "ndp",
+                detail: format!(
+                    "{}: cannot answer IPv6 router solicitations: {error}; iPXE waits 15 s for them",
+                    port.interface
+                ),
+            });
+            None
+        }
+    }
 }
 
 /// The interfaces named, or else those with an address in a subnet; each with the address it serves from.

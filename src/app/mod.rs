@@ -54,6 +54,10 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
             Ok(())
         });
     }
+    for server in bound.ndp {
+        let stop = stop.clone();
+        tokio::spawn(server.serve(stop));
+    }
     let mut tftp_roots = vec![config.boot.programs.as_path()];
     tftp_roots.extend(config.tftp.root.as_deref());
     let served = tftp::server::Served::new(&tftp_roots, store.clone());

@@ -64,6 +64,8 @@ pub struct Dhcp {
     pub authoritative: bool,
     /// Whether other DHCP servers of a segment are looked for, at start and now and then.
     pub look_for_others: bool,
+    /// Whether machines that look for an IPv6 router, where there is none, are told so: iPXE waits 15 s otherwise.
+    pub answer_ipv6_solicitations: bool,
     /// How much one client may send.
     pub limit: Limit,
 }
@@ -233,6 +235,8 @@ fn read_dhcp(section: &mut Section, lines: &mut BTreeMap<&'static str, usize>) -
         },
     };
     let look_for_others = section.boolean("look_for_others").is_none_or(|at| at.value);
+    let answer_ipv6_solicitations =
+        (section.boolean("answer_ipv6_solicitations")).is_none_or(|at| at.value);
     let per_second = section.whole_number("rate_limit", 0, 1_000_000);
     section.finish();
     let per_second = per_second.map_or(DEFAULT_RATE_LIMIT, |at| at.value);
@@ -241,6 +245,7 @@ fn read_dhcp(section: &mut Section, lines: &mut BTreeMap<&'static str, usize>) -
         mode,
         authoritative,
         look_for_others,
+        answer_ipv6_solicitations,
         limit: Limit {
             per_second,
             burst: per_second.saturating_mul(2),

@@ -23,7 +23,18 @@ const USER_DATA: &str = "#cloud-config\n\
     {% if ssh_key is defined and ssh_key %}ssh_authorized_keys:\n  - {{ ssh_key|yaml }}\n{% else %}{}\n{% endif %}";
 const VENDOR_DATA: &str = "#cloud-config\n{}\n";
 /// Matched by MAC: no name pattern fits every card.
-const NETWORK_CONFIG: &str = "version: 2\nethernets:\n  boot:\n    match:\n      {% if machine.mac %}macaddress: {{ machine.mac|yaml }}{% else %}name: \"e*\"{% endif %}\n\n    dhcp4: true\n";
+const NETWORK_CONFIG: &str = "\
+version: 2
+ethernets:
+  boot:
+    match:
+{% if machine.mac %}
+      macaddress: {{ machine.mac|yaml }}
+{% else %}
+      name: \"e*\"
+{% endif %}
+    dhcp4: true
+";
 
 /// Any number serves, as long as it never changes.
 const INSTANCE_NAMESPACE: Uuid = Uuid::from_u128(0x0f6c_1d5e_7d0b_4f0e_9a53_b007_1ac4_0001);

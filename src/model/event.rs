@@ -76,6 +76,8 @@ pub enum Event {
         address: Ipv4Addr,
         holder: String,
     },
+    /// Machines that looked for an IPv6 router were told that there is none.
+    NoRouterAdvertised { iface: String },
     /// Something that an operator should know at start.
     Noticed { about: &'static str, detail: String },
     /// A human must act.

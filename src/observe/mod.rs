@@ -129,6 +129,9 @@ pub fn emit(event: &Event) {
             address,
             holder,
         } => tracing::warn!(protocol = "dhcp", iface, yiaddr = %address, holder, "address in use"),
+        Event::NoRouterAdvertised { iface } => {
+            tracing::debug!(protocol = "ndp", iface, "said that no IPv6 router is here");
+        }
         Event::Noticed { about, detail } => tracing::warn!(about, detail, "noticed"),
         Event::Failed { about, error } => tracing::error!(about, error, "failed"),
     }
@@ -160,6 +163,9 @@ fn count(event: &Event) {
         Event::OtherServer { .. } => counter!("bootjack_dhcp_other_servers_total").increment(1),
         Event::AddressInUse { .. } => {
             counter!("bootjack_dhcp_address_conflicts_total").increment(1)
+        }
+        Event::NoRouterAdvertised { .. } => {
+            counter!("bootjack_ndp_advertisements_total").increment(1);
         }
         Event::Revoked { .. } => counter!("bootjack_leases_revoked_total").increment(1),
         Event::Listening { .. }
