@@ -4,9 +4,10 @@
 #   make test                all tests: pure ones, real clients, real firmware
 #   make lint                formatting and clippy
 #   make build               the programs, in target/release
+#   make bench               how fast the DHCP server is: its steps, and beside dnsmasq and Kea (BENCH_ROUNDS, BENCH_SECONDS)
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test lint build guests-test packages-build
+.PHONY: help lab test lint build bench test-needs packages-build
 .SILENT:
 
 ARCH ?= x86_64
@@ -33,15 +34,25 @@ lab: packages-build
 	cargo build --release --workspace
 	target/release/bootjack lab --arch $(ARCH) --firmware $(FIRMWARE) $(LAB_FLAGS)
 
-guests-test:
+test-needs:
 	deploy/packages.sh build test
 	deploy/guest/tiny.sh target/guest/tiny-x86_64 x86_64
+	ipxe/programs.sh target/ipxe x86_64
+	/usr/bin/python3 tests/grpc_client.py setup target/tmp/grpc-client
 
 # The tests with network namespaces need root: theirs, sudo's, or that of a user namespace.
-test: guests-test
+test: test-needs
 	cargo build --workspace
 	cargo test --workspace --no-run
 	CARGO_TARGET_$$(rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER=$(CURDIR)/deploy/as-root.sh cargo test --workspace --offline
+
+# As root like the tests, for the same reason.
+bench:
+	deploy/packages.sh build bench
+	benches/kea.sh target/bench/kea
+	cargo bench --bench dhcp --bench field --no-run
+	cargo bench --offline --bench dhcp
+	CARGO_TARGET_$$(rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER=$(CURDIR)/deploy/as-root.sh cargo bench --offline --bench field
 
 lint:
 	cargo fmt --all --check

@@ -260,9 +260,6 @@ impl Catalog {
                 problem,
             })
         };
-        if let Err(problem) = check_reservation_id(&reservation.id) {
-            return invalid("reservation_id", problem);
-        }
         if let Some(mac) = reservation.macs().find(|mac| !mac.is_unicast()) {
             return invalid(
                 "mac",
@@ -279,6 +276,9 @@ impl Catalog {
         }
         if let Some(Err(problem)) = reservation.hostname.as_deref().map(check_hostname) {
             return invalid("hostname", format!("hostname {problem}"));
+        }
+        if let Err(problem) = check_reservation_id(&reservation.id) {
+            return invalid("reservation_id", problem);
         }
         if let Some(problem) = reservation.address.and_then(|a| self.unusable(a)) {
             return invalid("address", problem);

@@ -27,7 +27,7 @@ const EXIT_CONFIG: u8 = 64;
 #[command(
     name = "bootjackd",
     version,
-    after_help = "Exit status: 0 done, 64 the configuration is wrong, 1 anything else."
+    after_help = "Exit status: 0 done, 2 the command line is wrong, 64 the configuration is wrong, 1 anything else."
 )]
 struct Cli {
     #[command(subcommand)]

@@ -20,8 +20,8 @@
 //! ```
 //!
 //! Rooms on floor 1 that know each other: `bindings` and `catalog` know nobody; `config` asks `catalog` whether reservations
-//! fit; `render` reads a profile's TOML with `config`'s reader; `dhcp` looks at `catalog` and `bindings` through its `view`;
-//! `http/document` looks at `catalog` and renders.
+//! fit, and reads options, modes and limits in `dhcp`'s words; `render` reads a profile's TOML with `config`'s reader; `dhcp`
+//! looks at `catalog` and `bindings` through its `view`; `http/document` looks at `catalog` and renders.
 //!
 //! `grpc/convert` stands on floor 3 and not, as first planned, on floor 1: it turns the store's errors into statuses.
 //!
@@ -29,7 +29,7 @@
 //!
 //! | path | rooms |
 //! |---|---|
-//! | DHCP packet → reply | dhcp/server → request → view → decide (→ pool) → bootfile → reply → route → store → dhcp/server |
+//! | DHCP packet → reply | dhcp/server → request → view → answer (→ decide, pool, bootfile) → reply (→ chosen) → route → store → dhcp/server |
 //! | TFTP request → bytes | tftp/server → resolve → bytes |
 //! | HTTP request → document | http/server → document → catalog → render |
 //! | gRPC call → durable change | grpc/server → convert → store (→ catalog) → backend |

@@ -31,41 +31,32 @@ pub fn load(path: &Path) -> anyhow::Result<Loaded> {
         .unwrap_or(path.as_os_str())
         .to_string_lossy()
         .into_owned();
-    let profiles_dir = config::profiles_dir(&text);
+    let dir = config::profiles_dir(&text).map(|at| at.value);
     let mut all = Vec::new();
-    let profiles = profiles_dir
-        .as_ref()
-        .map(|at| at.value.as_path())
-        .filter(|dir| dir.is_dir());
-    let profiles = profiles::read(profiles)
+    // Where the directory is missing, which is said below, the shipped ones are there all the same.
+    let profiles = profiles::read(dir.as_deref().filter(|dir| dir.is_dir()))
         .map_err(|problems| all.extend(problems))
         .ok();
-    let mut list = Vec::new();
-    let config = config::read(&text, profiles.as_ref())
-        .map_err(|problems| list = problems)
-        .ok();
-    if let Some(config) = &config {
-        list.extend(missing_directories(config));
-    }
+    let (config, mut list) = config::read(&text, profiles.as_ref());
+    list.extend(missing_directories(&config));
+    list.sort();
     if !list.is_empty() {
         all.insert(0, Problems { file, list });
     }
-    match (config, profiles) {
-        (Some(config), Some(profiles)) if all.is_empty() => {
-            let mut catalog = Catalog::new(Settings {
-                subnets: config.subnets.clone(),
-                profiles,
-                options: config.options.clone(),
-                classes: config.classes.clone(),
-            });
-            for at in &config.reservations {
-                // Held against each other while the file was read; this finds nothing new.
-                catalog = catalog.with(&Change::Create(at.value.clone()))?;
-            }
-            Ok(Loaded { config, catalog })
-        }
-        _ => Err(BadConfig(all).into()),
+    let Some(profiles) = profiles.filter(|_| all.is_empty()) else {
+        return Err(BadConfig(all).into());
+    };
+    let mut catalog = Catalog::new(Settings {
+        subnets: config.subnets.clone(),
+        profiles,
+        options: config.options.clone(),
+        classes: config.classes.clone(),
+    });
+    for at in &config.reservations {
+        // Held against each other while the file was read; this finds nothing new.
+        catalog = catalog.with(&Change::Create(at.value.clone()))?;
     }
+    Ok(Loaded { config, catalog })
 }
 
 fn missing_directories(config: &Config) -> Vec<Problem> {
@@ -95,7 +86,8 @@ fn missing_directories(config: &Config) -> Vec<Problem> {
         .into_iter()
         .filter_map(|(place, path, next_step)| {
             let (line, path) = (*config.lines.get(place)?, path?);
-            (!path.is_dir()).then(|| Problem {
+            let is_said = path.as_os_str().is_empty();
+            (!is_said && !path.is_dir()).then(|| Problem {
                 line,
                 place: place.to_owned(),
                 text: format!("{} is not a directory; {next_step}", path.display()),

@@ -58,9 +58,8 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
         let stop = stop.clone();
         tokio::spawn(server.serve(stop));
     }
-    let mut tftp_roots = vec![config.boot.programs.as_path()];
-    tftp_roots.extend(config.tftp.root.as_deref());
-    let served = tftp::server::Served::new(&tftp_roots, store.clone());
+    let (programs, tftp_root) = (&config.boot.programs, config.tftp.root.as_deref());
+    let served = tftp::server::Served::new(programs, tftp_root, store.clone());
     for server in bound.tftp {
         let (served, stop) = (served.clone(), stop.clone());
         tasks.spawn(async move { Ok(server.serve(served, stop).await?) });

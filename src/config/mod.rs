@@ -108,19 +108,12 @@ pub struct Admin {
     pub listen: Option<SocketAddr>,
 }
 
-/// Reads the file's text. With `profiles` (by name), reservations are held against them too.
-pub fn read(
-    text: &str,
-    profiles: Option<&BTreeMap<String, Profile>>,
-) -> Result<Config, Vec<Problem>> {
+/// Reads the file's text: what it says, as far as it says it well, and every problem in it. With `profiles` (by name),
+/// reservations are held against them too.
+pub fn read(text: &str, profiles: Option<&BTreeMap<String, Profile>>) -> (Config, Vec<Problem>) {
     let mut reader = Reader::new(text);
     let config = read_root(&mut reader.root, profiles);
-    let problems = reader.problems();
-    if problems.is_empty() {
-        Ok(config)
-    } else {
-        Err(problems)
-    }
+    (config, reader.problems())
 }
 
 /// Where the file says the profiles are, even if the rest of it has problems.
@@ -305,8 +298,8 @@ fn read_classes(root: &mut Section, subnets: &[At<Subnet>]) -> Vec<Class> {
         let mut rules = section.section("match");
         let matches = read_match(&mut rules);
         rules.finish();
-        let pools = section.all_parsed::<PoolText>("pools", "198.18.0.100-198.18.0.199");
-        for (index, at) in pools.iter().enumerate() {
+        let pools = section.all_parsed_by_index::<PoolText>("pools", "198.18.0.100-198.18.0.199");
+        for (index, at) in &pools {
             let in_one = |subnet: &At<Subnet>| {
                 let cidr = subnet.value.cidr;
                 cidr.contains(&at.value.0.first) && cidr.contains(&at.value.0.last)
@@ -321,7 +314,7 @@ fn read_classes(root: &mut Section, subnets: &[At<Subnet>]) -> Vec<Class> {
             program: read_program(&mut section),
             lease_time: read_class_lease_time(&mut section),
             ignore: section.boolean("ignore").is_some_and(|at| at.value),
-            pools: pools.into_iter().map(|at| at.value.0).collect(),
+            pools: pools.into_iter().map(|(_, at)| at.value.0).collect(),
             name: name.map_or_else(String::new, |at| at.value),
             matches,
         };
@@ -425,7 +418,7 @@ fn read_subnets(root: &mut Section) -> Vec<At<Subnet>> {
 fn read_subnet(section: &mut Section) -> Option<Subnet> {
     let has_cidr = section.has("cidr");
     let cidr = section.parsed::<Ipv4Net>("cidr", "198.18.0.0/24");
-    let pools = section.all_parsed::<PoolText>("pools", "198.18.0.100-198.18.0.199");
+    let pools = section.all_parsed_by_index::<PoolText>("pools", "198.18.0.100-198.18.0.199");
     let router = section.parsed::<Ipv4Addr>("router", "198.18.0.1");
     let dns = section.all_parsed::<Ipv4Addr>("dns", "198.18.0.1");
     let domain = section.text("domain").map(|at| {
@@ -500,9 +493,9 @@ fn check_cidr(section: &Section, cidr: &At<Ipv4Net>) {
     }
 }
 
-fn check_pools(section: &Section, cidr: Ipv4Net, pools: Vec<At<PoolText>>) -> Vec<Pool> {
+fn check_pools(section: &Section, cidr: Ipv4Net, pools: Vec<(usize, At<PoolText>)>) -> Vec<Pool> {
     let mut good: Vec<Pool> = Vec::new();
-    for (index, at) in pools.into_iter().enumerate() {
+    for (index, at) in pools {
         let (key, PoolText(pool)) = (format!("pools[{index}]"), at.value);
         if !cidr.contains(&pool.first) || !cidr.contains(&pool.last) {
             let text = format!("{pool} is outside subnet {cidr}");
@@ -592,14 +585,20 @@ fn problem_of(refusal: &Refusal) -> (&'static str, String) {
             let text = problem
                 .strip_prefix(field)
                 .map_or(problem.as_str(), str::trim_start);
-            (field, text.to_owned())
+            // The API has the id beside the reservation, the file in it.
+            let key = if *field == "reservation_id" {
+                "id"
+            } else {
+                field
+            };
+            (key, text.to_owned())
         }
         Refusal::Taken {
             field,
             value,
             owner,
             ..
-        } => (field, format!("{value} already belongs to {owner}")),
+        } => (*field, format!("{value} already belongs to {owner}")),
         other => ("mac", other.to_string()),
     }
 }
@@ -619,7 +618,7 @@ fn read_reservation(section: &mut Section) -> Option<(Reservation, Lines)> {
     let client_ids = read_octets(section, "client_ids");
     let circuit_ids = read_octets(section, "circuit_ids");
     let mut reservation = Reservation::of(String::new(), Source::ConfigFile);
-    reservation.vars = section.vars("vars");
+    reservation.vars = section.vars("vars", &[]);
     reservation.options = read_options(section);
     reservation.program = read_program(section);
     section.finish();
@@ -655,7 +654,7 @@ fn read_reservation(section: &mut Section) -> Option<(Reservation, Lines)> {
     }
     reservation.id = match id {
         Some(at) => {
-            noted("reservation_id", at.line);
+            noted("id", at.line);
             at.value
         }
         None => default_id(&reservation),

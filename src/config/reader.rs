@@ -180,10 +180,14 @@ impl Section {
                 value,
             }),
             Err(error) => {
-                let text = format!(
-                    "`{}` does not parse: {error}; write it like {example}",
-                    at.value
-                );
+                // Some errors name the value and the right form themselves.
+                let text = match error.to_string() {
+                    whole if whole.starts_with(&format!("`{}`", at.value)) => whole,
+                    error => format!(
+                        "`{}` does not parse: {error}; write it like {example}",
+                        at.value
+                    ),
+                };
                 self.report(at.line, key, text);
                 None
             }
@@ -247,11 +251,26 @@ impl Section {
     where
         T::Err: fmt::Display,
     {
+        let parsed = self.all_parsed_by_index(key, example);
+        parsed.into_iter().map(|(_, at)| at).collect()
+    }
+
+    /// The same, each with its place in the list, which those that do not parse keep.
+    pub fn all_parsed_by_index<T: FromStr>(
+        &mut self,
+        key: &'static str,
+        example: &str,
+    ) -> Vec<(usize, At<T>)>
+    where
+        T::Err: fmt::Display,
+    {
         let texts = self.texts(key).map(|at| at.value).unwrap_or_default();
         texts
             .into_iter()
             .enumerate()
-            .filter_map(|(index, at)| self.parse(&format!("{key}[{index}]"), at, example))
+            .filter_map(|(index, at)| {
+                Some((index, self.parse(&format!("{key}[{index}]"), at, example)?))
+            })
             .collect()
     }
 
@@ -319,8 +338,8 @@ impl Section {
         values
     }
 
-    /// A table of template variables.
-    pub fn vars(&mut self, key: &'static str) -> Vars {
+    /// A table of template variables; the names in `given` are not theirs to use.
+    pub fn vars(&mut self, key: &'static str, given: &[&str]) -> Vars {
         let Some(at) = self.take(key) else {
             return Vars::new();
         };
@@ -332,6 +351,11 @@ impl Section {
             .into_iter()
             .filter_map(|(name, at)| {
                 let key = format!("{key}.{name}");
+                if given.contains(&name.as_str()) {
+                    let text = "is a name that Bootjack gives to templates; choose another";
+                    self.report(at.line, &key, text);
+                    return None;
+                }
                 if !is_variable_name(&name) {
                     self.report(
                         at.line,

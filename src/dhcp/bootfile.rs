@@ -32,11 +32,14 @@ pub struct BootServers {
     pub http_address: Option<Ipv4Addr>,
 }
 
+/// For one processor and firmware: the words that ask for a program, and the file it is in.
+type Programs = &'static [(&'static str, &'static str)];
+
 /// Programs by what runs them: for each the word that asks for it and the file it is in. Without a word the first that is
 /// there is sent. `snponly` drives the card through the firmware, which works on every card that the firmware could boot from;
 /// `undionly` does the same through a PXE ROM; `ipxe` brings its own drivers. Names are those of Debian's and Fedora's packages
 /// and of iPXE's own build.
-pub const PROGRAMS: [(Cpu, Firmware, &[(&str, &str)]); 7] = [
+pub const PROGRAMS: [(Cpu, Firmware, Programs); 7] = [
     (
         Cpu::X86_64,
         Firmware::Bios,
@@ -184,13 +187,17 @@ fn is_raspberry_pi(request: &Request) -> bool {
         && mac.is_some_and(|mac| RASPBERRY_PI.iter().any(|vendor| mac.0.starts_with(vendor)))
 }
 
-/// How a machine is named in its URLs: by its MAC, and where its reservation knows it by something else, by the reservation.
+/// How a machine is named in its URLs: by its reservation's first MAC, or by its id where the reservation has none; one that is
+/// not known by the MAC it shows.
 fn machine_in_url(request: &Request, view: &View) -> Option<String> {
-    let mac = request.mac();
-    match view.reservation {
-        Some(own) if mac.is_none_or(|mac| own.macs().all(|its| its != mac)) => Some(own.id.clone()),
-        _ => mac.map(|mac| mac.hyphenated()),
-    }
+    let mac = match view.reservation {
+        Some(own) => match own.macs().next() {
+            Some(mac) => mac,
+            None => return Some(own.id.clone()),
+        },
+        None => request.mac()?,
+    };
+    Some(mac.hyphenated())
 }
 
 /// The path of a machine's boot script.

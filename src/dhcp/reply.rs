@@ -156,7 +156,9 @@ fn boot_options(request: &Request, bootfile: Option<&Bootfile>, view: &View) -> 
     };
     let mut options = match bootfile.as_str() {
         "" => Vec::new(),
-        name => vec![DhcpOption::BootfileName(name.into())],
+        // EDK II ends the name with a NUL of its own, over the octet behind the option: a pad gives it one to spare. Without,
+        // the next option is destroyed, and OVMF 2022.11 declines the lease.
+        name => vec![DhcpOption::BootfileName(name.into()), DhcpOption::Pad],
     };
     match bootfile {
         Bootfile::RaspberryPi => {

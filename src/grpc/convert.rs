@@ -88,6 +88,10 @@ pub(super) fn to_create(request: v1::CreateReservationRequest) -> Result<Change,
     for field in FIELDS {
         set_field(&mut reservation, &message, field)?;
     }
+    if reservation.mac.is_none() && reservation.identities.is_empty() {
+        let text = "mac is missing; write it like 52:54:00:00:00:01";
+        return Err(invalid("mac", text));
+    }
     if reservation.id.is_empty() {
         reservation.id = default_id(&reservation);
     }
@@ -312,8 +316,10 @@ fn to_var(value: &Value, depth: usize) -> Option<Var> {
     Some(match value.kind.as_ref()? {
         Kind::NullValue(_) => return None,
         Kind::BoolValue(value) => Var::Bool(*value),
-        // JSON has one kind of number; a whole one is an integer to a template.
-        Kind::NumberValue(number) if number.fract() == 0.0 && number.abs() < 9.0e15 => {
+        // JSON has one kind of number; a whole one is an integer to a template, as far as all of them can be told apart (2^53).
+        Kind::NumberValue(number)
+            if number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0 =>
+        {
             Var::Integer(*number as i64)
         }
         Kind::NumberValue(number) if number.is_finite() => Var::Number(*number),

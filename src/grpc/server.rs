@@ -3,7 +3,7 @@
 use std::fs::Permissions;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -36,15 +36,27 @@ const LARGEST_PAGE: usize = 10_000;
 /// A socket that waits to be served on.
 pub enum Bound {
     Tcp(TcpListener),
-    /// Its file is removed when the service stops.
-    Unix(UnixListener, PathBuf),
+    Unix(UnixListener, SocketFile),
+}
+
+/// The file of a socket; it is removed when the service stops, or does not come to start.
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // It is replaced at the next start where it stays.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// Binds; a socket file that nobody listens on is left from a crash, and replaced.
 pub async fn bind(listen: &GrpcListen) -> io::Result<Bound> {
     match listen {
         GrpcListen::Tcp(address) => Ok(Bound::Tcp(TcpListener::bind(address).await?)),
-        GrpcListen::Unix(path) => Ok(Bound::Unix(bind_unix(path).await?, path.clone())),
+        GrpcListen::Unix(path) => Ok(Bound::Unix(
+            bind_unix(path).await?,
+            SocketFile(path.clone()),
+        )),
     }
 }
 
@@ -56,6 +68,12 @@ async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             if tokio::net::UnixStream::connect(path).await.is_ok() {
                 return Err(error);
+            }
+            if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
+                return Err(io::Error::new(
+                    io::ErrorKind::AlreadyExists,
+                    "a file that is no socket is there; remove it, or name another path",
+                ));
             }
             std::fs::remove_file(path)?;
             UnixListener::bind(path)?
@@ -71,7 +89,7 @@ impl Bound {
     pub fn address(&self) -> io::Result<String> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(|a: SocketAddr| a.to_string()),
-            Self::Unix(_, path) => Ok(format!("unix:{}", path.display())),
+            Self::Unix(_, file) => Ok(format!("unix:{}", file.0.display())),
         }
     }
 
@@ -104,12 +122,11 @@ impl Bound {
                     .serve_with_incoming_shutdown(incoming, stopped)
                     .await?;
             }
-            Self::Unix(listener, path) => {
+            Self::Unix(listener, _file) => {
                 let incoming = UnixListenerStream::new(listener);
                 router
                     .serve_with_incoming_shutdown(incoming, stopped)
                     .await?;
-                std::fs::remove_file(path)?;
             }
         }
         Ok(())

@@ -65,17 +65,20 @@ pub struct Asker<'a> {
 }
 
 impl<'a> Asker<'a> {
-    /// The machine with this MAC, or this reservation id, if it is known.
+    /// The machine with this MAC, if it is known; one that is reserved without any goes by its reservation's id.
     pub fn find(
         catalog: &'a Catalog,
         machine: &str,
         server_url: &'a str,
     ) -> Result<Self, NoDocument> {
         let reservation = match machine.parse::<MacAddr>() {
-            Ok(mac) => catalog.by_mac(mac),
-            Err(_) => catalog.by_id(machine),
-        }
-        .ok_or_else(|| NoDocument::UnknownMachine(machine.to_owned()))?;
+            Ok(mac) => {
+                (catalog.by_mac(mac)).ok_or_else(|| NoDocument::UnknownMachine(mac.to_string()))?
+            }
+            Err(_) => (catalog.by_id(machine))
+                .filter(|reservation| reservation.macs().next().is_none())
+                .ok_or_else(|| NoDocument::UnknownMachine(machine.to_owned()))?,
+        };
         let profile = reservation
             .profile
             .as_ref()

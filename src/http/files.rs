@@ -9,7 +9,7 @@ use std::time::Instant;
 use axum::body::{Body, Bytes};
 use axum::http::header::{ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use tower::ServiceExt as _;
 use tower_http::services::ServeDir;
 
@@ -23,33 +23,53 @@ const CHUNK: usize = 1 << 20;
 #[derive(Clone)]
 pub struct Files {
     root: PathBuf,
+    links: Links,
     service: ServeDir,
+}
+
+/// Whether links are followed out of a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Links {
+    /// They are: the distribution's packages put them there.
+    Followed,
+    /// What they lead to is not served.
+    Kept,
 }
 
 impl Files {
     /// Serves `root`; it must exist.
-    pub fn new(root: &Path) -> io::Result<Self> {
+    pub fn new(root: &Path, links: Links) -> io::Result<Self> {
         let root = root.canonicalize()?;
         let service = ServeDir::new(&root)
             .append_index_html_on_directories(false)
             .redirect_to_trailing_slash(false)
             .ignore_multi_range_requests(true)
             .with_buf_chunk_size(CHUNK);
-        Ok(Self { root, service })
+        Ok(Self {
+            root,
+            links,
+            service,
+        })
     }
 
     /// Answers a GET or HEAD of `path`, which is percent-decoded and relative to the root.
     pub async fn serve(&self, path: &str, request: Request<Body>) -> Response<Body> {
         // Two slashes in a row are one: shim 16 asks for `//grubx64.efi`.
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-        if !self.is_inside(&parts).await {
+        let Some(length) = self.length_of(&parts).await else {
             return status(StatusCode::NOT_FOUND);
-        }
+        };
         let Ok(uri) = encode(&parts).parse::<Uri>() else {
             return status(StatusCode::NOT_FOUND);
         };
         let (mut head, _) = request.into_parts();
         head.uri = uri;
+        if let Some(range) = head.headers.remove(RANGE)
+            && head.method == Method::GET
+            && let Some(range) = understood(range, length)
+        {
+            head.headers.insert(RANGE, range);
+        }
         if let Some(validator) = head.headers.remove(IF_RANGE)
             && !self.is_still(&head.uri, &validator).await
         {
@@ -63,19 +83,22 @@ impl Files {
         }
     }
 
-    /// Whether the path, links followed, ends at a file below the root.
-    async fn is_inside(&self, parts: &[&str]) -> bool {
+    /// The length of the file that the path, links followed, ends at; none if it is not ours to serve. A pipe or a device is
+    /// not: reading it might never end.
+    async fn length_of(&self, parts: &[&str]) -> Option<u64> {
         let is_plain = |part: &&str| *part != ".." && *part != "." && !part.contains(['\0', '\\']);
         if parts.is_empty() || !parts.iter().all(is_plain) {
-            return false;
+            return None;
         }
         let path: PathBuf = std::iter::once(self.root.as_os_str())
             .chain(parts.iter().map(std::ffi::OsStr::new))
             .collect();
-        match tokio::fs::canonicalize(path).await {
-            Ok(real) => real.starts_with(&self.root),
-            Err(_) => false,
+        let real = tokio::fs::canonicalize(path).await.ok()?;
+        if self.links == Links::Kept && !real.starts_with(&self.root) {
+            return None;
         }
+        let metadata = tokio::fs::metadata(real).await.ok()?;
+        metadata.is_file().then_some(metadata.len())
     }
 
     async fn is_still(&self, uri: &Uri, validator: &HeaderValue) -> bool {
@@ -87,6 +110,17 @@ impl Files {
             .iter()
             .any(|name| response.headers().get(name) == Some(validator))
             && !validator.as_bytes().starts_with(b"W/")
+    }
+}
+
+/// A Range that is to be honoured (RFC 9110 §14.2): one of octets. A suffix longer than the file stands for all of it.
+fn understood(range: HeaderValue, length: u64) -> Option<HeaderValue> {
+    let set = range.to_str().ok()?.trim().strip_prefix("bytes=")?.trim();
+    match set.strip_prefix('-').map(str::parse::<u64>) {
+        Some(Ok(suffix)) if suffix > length && length > 0 => {
+            Some(HeaderValue::from_static("bytes=0-"))
+        }
+        _ => Some(range),
     }
 }
 
@@ -123,8 +157,8 @@ pub struct Told {
 
 impl Told {
     /// Wraps `body`; `transfer` says what is being served to whom.
-    pub fn new(body: Body, transfer: Transfer, started: Instant) -> Self {
-        let expected = body.size_hint().exact();
+    /// `expected` is how long the body is to be, where that is known.
+    pub fn new(body: Body, transfer: Transfer, started: Instant, expected: Option<u64>) -> Self {
         Self {
             body,
             transfer,

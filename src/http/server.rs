@@ -17,7 +17,9 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Path, Query, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
+use axum::http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName,
+};
 use axum::http::{HeaderValue, Request, Response, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::get;
@@ -30,7 +32,7 @@ use uuid::Uuid;
 
 use super::connections::{self, Ends};
 use super::document::{Asker, NoDocument};
-use super::files::{Files, Told, status};
+use super::files::{Files, Links, Told, status};
 use crate::model::{Cpu, Document, Event, Firmware, Transfer};
 use crate::observe::emit;
 use crate::store::Store;
@@ -54,8 +56,8 @@ impl Shared {
     ) -> io::Result<Self> {
         Ok(Self(Arc::new(Inner {
             store,
-            files: files.map(Files::new).transpose()?,
-            programs: Files::new(programs).ok(),
+            files: files.map(|dir| Files::new(dir, Links::Kept)).transpose()?,
+            programs: Files::new(programs, Links::Followed).ok(),
         })))
     }
 }
@@ -67,10 +69,21 @@ pub async fn serve(listener: TcpListener, shared: Shared, stop: CancellationToke
         request.extensions_mut().insert(ConnectInfo(ends));
         let routes = routes.clone();
         async move {
-            match routes.oneshot(request).await {
-                Ok(response) => response,
-                Err(never) => match never {},
+            let path = request.uri().path().to_owned();
+            let Ok(response) = routes.oneshot(request).await;
+            // What does not even decode (a path that is not UTF-8, a key given twice) is refused by the router itself.
+            if response.status().is_client_error()
+                && response.extensions().get::<Refused>().is_none()
+            {
+                let allow = response.headers().get(ALLOW).cloned();
+                let mut refused =
+                    refuse(ends, &path, response.status(), "the request makes no sense");
+                refused
+                    .headers_mut()
+                    .extend(allow.map(|allow| (ALLOW, allow)));
+                return refused;
             }
+            response
         }
     };
     connections::serve(listener, answer, stop).await;
@@ -231,7 +244,11 @@ impl Shared {
         }
         let code = response.status();
         if code.is_client_error() || code.is_server_error() {
-            return refuse(ends, &path, code, "no such file, or nothing of it to send");
+            let mut refused = refuse(ends, &path, code, "no such file, or nothing of it to send");
+            if let Some(range) = response.headers_mut().remove(CONTENT_RANGE) {
+                refused.headers_mut().insert(CONTENT_RANGE, range); // RFC 9110 §15.5.17
+            }
+            return refused;
         }
         if is_head || code == StatusCode::NOT_MODIFIED {
             return response;
@@ -246,7 +263,9 @@ impl Shared {
             complete: false,
             elapsed_ms: 0,
         };
-        response.map(|body| Body::new(Told::new(body, transfer, started)))
+        let length = response.headers().get(CONTENT_LENGTH);
+        let expected = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        response.map(|body| Body::new(Told::new(body, transfer, started, expected)))
     }
 
     /// Whose address this is, as far as reservations and leases say.
@@ -314,8 +333,14 @@ fn refuse(ends: Ends, path: &str, code: StatusCode, reason: &str) -> Response<Bo
         path: path.to_owned(),
         reason: reason.to_owned(),
     });
-    status(code)
+    let mut response = status(code);
+    response.extensions_mut().insert(Refused);
+    response
 }
+
+/// Marks an answer whose refusal was told.
+#[derive(Clone)]
+struct Refused;
 
 fn millis(started: Instant) -> u64 {
     u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)

@@ -11,10 +11,21 @@ pub(super) fn add_to(environment: &mut Environment<'_>) {
     environment.add_filter("karg", karg);
 }
 
-/// A value as JSON, which is also YAML's flow style: no content can end the value it stands in.
+/// A value as JSON, which is also YAML's flow style: no content can end the value it stands in. YAML 1.1, which cloud-init
+/// reads, refuses some characters that JSON takes, and folds others: those are written as escapes, which mean the same to both.
 fn json(value: &Value) -> Result<String, Error> {
-    serde_json::to_string(defined(value)?)
-        .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))
+    let text = serde_json::to_string(defined(value)?)
+        .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))?;
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match u32::from(c) {
+            code @ (0x7f..=0x9f | 0x2028 | 0x2029 | 0xfeff | 0xfffe | 0xffff) => {
+                safe.push_str(&format!("\\u{code:04x}"));
+            }
+            _ => safe.push(c),
+        }
+    }
+    Ok(safe)
 }
 
 /// One word for a POSIX shell.

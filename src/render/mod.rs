@@ -83,6 +83,14 @@ fn environment() -> Environment<'static> {
 }
 
 fn describe(name: &str, error: &minijinja::Error) -> RenderError {
+    // An error in an included template comes wrapped in one of the template that includes it.
+    let mut inner = std::error::Error::source(error);
+    while let Some(source) = inner {
+        if let Some(source) = source.downcast_ref::<minijinja::Error>() {
+            return describe(name, source);
+        }
+        inner = source.source();
+    }
     let problem = match (error.kind(), undefined_name(error)) {
         (ErrorKind::UndefinedError, Some(name)) => format!("`{name}` is not defined"),
         (kind, _) => match error.detail() {

@@ -31,18 +31,7 @@ pub fn read(name: &str, mut files: BTreeMap<String, String>) -> Result<Profile, 
     let mut reader = Reader::new(&text);
     let root = &mut reader.root;
     let description = root.text("description").map(|at| at.value);
-    let vars = root.vars("vars");
-    for hidden in GIVEN_NAMES
-        .iter()
-        .filter(|given| vars.contains_key(**given))
-    {
-        let place = format!("vars.{hidden}");
-        root.report(
-            0,
-            &place,
-            "is a name that Bootjack gives to templates; choose another",
-        );
-    }
+    let vars = root.vars("vars", &GIVEN_NAMES);
     let mut boot = BTreeMap::new();
     for cpu in Cpu::ALL {
         if root.has(cpu.as_str()) {

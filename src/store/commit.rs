@@ -13,10 +13,10 @@ use crate::model::{BindingChange, ClientKey, Lease, LeaseState, Reservation};
 /// How many jobs one commit carries.
 const JOBS_PER_COMMIT: usize = 256;
 
-/// Work for the thread, and whom to tell.
+/// Work for the thread, and whom to tell. Boxed where it is large: most jobs are leases.
 pub(super) enum Job {
     Change {
-        change: Change,
+        change: Box<Change>,
         now_secs: u64,
         reply: oneshot::Sender<Result<Written, ChangeError>>,
     },
@@ -106,7 +106,7 @@ impl Committer {
                 change,
                 now_secs,
                 reply,
-            } => match self.draft_change(change, now_secs, draft) {
+            } => match self.draft_change(*change, now_secs, draft) {
                 Ok(written) => Some(Box::new(move |outcome| {
                     let _ = reply.send(outcome.map(|()| written).map_err(ChangeError::from));
                 })),
@@ -151,10 +151,17 @@ impl Committer {
                 reservation.revision = revision;
                 reservation.updated_secs = now_secs;
             }
-            Change::Delete { id, .. } => {
+            Change::Delete { id, expected } => {
                 if let Some(reservation) = self.set_aside.iter().find(|r| r.id == *id)
                     && draft.catalog.by_id(id).is_none()
                 {
+                    if let Some(expected) = expected.filter(|e| *e != reservation.revision) {
+                        return Err(Refusal::Stale {
+                            title: reservation.title().to_owned(),
+                            current: reservation.revision,
+                            expected,
+                        });
+                    }
                     draft.write_reservation(RecordChange::DeleteReservation(id.clone()), revision);
                     return Ok(Written {
                         reservation: reservation.clone(),
@@ -230,10 +237,9 @@ impl Draft {
             if !self.still_stands(lease, now_secs) {
                 return false;
             }
-            let is_reserved = self.catalog.by_address(lease.address).is_some();
             if lease.state != LeaseState::Offered {
                 self.records.push(RecordChange::PutLease(lease.clone()));
-                self.sync |= !is_reserved;
+                self.sync = true;
             }
         }
         self.bindings.apply(change);

@@ -197,7 +197,7 @@ impl Store {
     pub async fn change(&self, change: Change, now_secs: u64) -> Result<Written, ChangeError> {
         let (reply, answer) = oneshot::channel();
         let job = Job::Change {
-            change,
+            change: Box::new(change),
             now_secs,
             reply,
         };
@@ -205,8 +205,8 @@ impl Store {
         answer.await.map_err(|_| StoreError::Stopped)?
     }
 
-    /// Commits what decisions want, in order; answers for each whether it still could be. Returns when all that must survive a
-    /// power cut does: everything but offers and the leases of reserved addresses, which their reservation brings back.
+    /// Commits what decisions want, in order; answers for each whether it still could be. Returns when all of it but
+    /// offers, which are not kept, would survive a power cut.
     pub async fn bind(
         &self,
         changes: Vec<BindingChange>,

@@ -2,8 +2,13 @@
 //!
 //! sled's `flush` ends in `sync_file_range`, which a power cut can undo; a true fsync follows only every half second. So each
 //! synced write ends with `sync_data` on the database file itself.
+//!
+//! Where its file is damaged, sled takes the damage for the torn end of its log and opens with what came before, without a
+//! word. So the last revision that was acknowledged stands in a file beside it, and a database that is behind it is not served
+//! as if the rest had never been.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -17,8 +22,12 @@ pub struct Sled {
     db: ::sled::Db,
     /// sled's own file, for true syncs.
     file: File,
+    directory: File,
     _lock: File,
 }
+
+/// The file that holds the last acknowledged revision.
+const ACKNOWLEDGED: &str = "acknowledged";
 
 impl Sled {
     /// Opens the database in `data_dir`; makes the directory, for its owner alone, if it is missing.
@@ -50,12 +59,42 @@ impl Sled {
             .open()
             .map_err(|error| broken(&error))?;
         let file = File::open(path.join("db")).map_err(|error| broken(&error))?;
+        let directory = File::open(data_dir).map_err(|error| broken(&error))?;
         Ok(Self {
             path: data_dir.to_owned(),
             db,
             file,
+            directory,
             _lock: lock,
         })
+    }
+
+    /// The last revision that was acknowledged; 0 if none was, or by a version that did not note it.
+    fn acknowledged(&self) -> Result<u64, StoreError> {
+        match std::fs::read_to_string(self.path.join(ACKNOWLEDGED)) {
+            Ok(text) => (text.trim().parse())
+                .map_err(|_| self.broken("its file `acknowledged` holds no number")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(self.broken(error)),
+        }
+    }
+
+    /// Notes a revision whose write is synced, and before it is acknowledged.
+    fn acknowledge(&self, revision: u64) -> std::io::Result<()> {
+        let (new, path) = (
+            self.path.join("acknowledged.new"),
+            self.path.join(ACKNOWLEDGED),
+        );
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&new)?;
+        file.write_all(format!("{revision}\n").as_bytes())?;
+        file.sync_data()?;
+        std::fs::rename(new, path)?;
+        self.directory.sync_data()
     }
 
     fn broken(&self, problem: impl std::fmt::Display) -> StoreError {
@@ -75,6 +114,14 @@ impl Backend for Sled {
                 self.broken(format!("record {}: {problem}", key.escape_ascii()))
             })?;
         }
+        let acknowledged = self.acknowledged()?;
+        if records.revision < acknowledged {
+            return Err(self.broken(format!(
+                "the database has lost what was written to it: it ends at revision {}, and {acknowledged} was acknowledged; restore a copy of the directory, or, to go on with what is left ({} reservations), remove its file `acknowledged`",
+                records.revision,
+                records.reservations.len()
+            )));
+        }
         Ok(records)
     }
 
@@ -92,6 +139,12 @@ impl Backend for Sled {
         if sync {
             self.db.flush().map_err(|error| self.broken(error))?;
             self.file.sync_data().map_err(|error| self.broken(error))?;
+        }
+        for change in changes {
+            if let RecordChange::Revision(revision) = change {
+                self.acknowledge(*revision)
+                    .map_err(|error| self.broken(error))?;
+            }
         }
         Ok(())
     }

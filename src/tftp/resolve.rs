@@ -23,8 +23,6 @@ pub enum Unfit {
 /// Reads a name: a leading slash counts for nothing, a backslash is a slash (Windows and some ROMs), and so are several in a
 /// row (shim 16 asks for `//grubx64.efi`).
 pub fn resolve(name: &str) -> Result<Parts, Unfit> {
-    // Some PXE ROMs send 0xFF after the name, which has become U+FFFD by now.
-    let name = name.trim_end_matches(char::REPLACEMENT_CHARACTER);
     if name.len() > LONGEST_NAME || name.chars().any(char::is_control) {
         return Err(Unfit::Malformed);
     }
@@ -53,7 +51,6 @@ mod tests {
             "/arm64/snponly.efi",
             "\\arm64\\snponly.efi",
             "//arm64/./snponly.efi",
-            "arm64/snponly.efi\u{fffd}",
         ] {
             assert_eq!(
                 resolve(name),

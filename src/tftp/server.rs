@@ -31,13 +31,17 @@ const RETRIES: u32 = 4;
 const LARGEST_WINDOW: u16 = 64;
 /// What fits an Ethernet frame with its IPv4, UDP and TFTP headers: fragments are what many ROMs cannot put together.
 const LARGEST_BLOCK: u16 = 1468;
+const RECEIVE_BUFFER: usize = 4 << 20;
 /// What is bigger belongs on HTTP; it would take minutes in lock-step, and be held in memory all the while.
 const LARGEST_FILE: u64 = 512 << 20;
 
 /// The directories that are served, the first that has a file wins.
 #[derive(Clone)]
 pub struct Served {
-    roots: Arc<[PathBuf]>,
+    /// Links are followed out of it: packages put them there, to /boot for one.
+    programs: Option<PathBuf>,
+    /// Links are not followed out of it.
+    root: Option<PathBuf>,
     store: Store,
     open: Arc<Mutex<HashMap<PathBuf, InMemory>>>,
 }
@@ -56,13 +60,11 @@ pub struct Bound {
 }
 
 impl Served {
-    /// Serves these directories; those that do not exist are left out.
-    pub fn new(roots: &[&Path], store: Store) -> Self {
+    /// Serves network boot programs and the files of `tftp.root`; a directory that does not exist is left out.
+    pub fn new(programs: &Path, root: Option<&Path>, store: Store) -> Self {
         Self {
-            roots: roots
-                .iter()
-                .filter_map(|root| root.canonicalize().ok())
-                .collect(),
+            programs: programs.canonicalize().ok(),
+            root: root.and_then(|root| root.canonicalize().ok()),
             store,
             open: Arc::default(),
         }
@@ -104,24 +106,29 @@ impl Served {
         Ok(content)
     }
 
-    /// The first of the roots that has the file, links followed, but never out of it.
+    /// The first of the directories that has the file.
     fn find(&self, parts: &[String]) -> io::Result<PathBuf> {
         let relative: PathBuf = parts.iter().collect();
-        for root in self.roots.iter() {
-            match root.join(&relative).canonicalize() {
-                Ok(real) if real.starts_with(root) => return Ok(real),
-                Ok(_) => return Err(io::ErrorKind::PermissionDenied.into()),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
+        if let Some(programs) = &self.programs
+            && let Ok(real) = programs.join(&relative).canonicalize()
+        {
+            return Ok(real);
         }
-        Err(io::ErrorKind::NotFound.into())
+        let root = self.root.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let real = root.join(&relative).canonicalize()?;
+        if real.starts_with(root) {
+            Ok(real)
+        } else {
+            Err(io::ErrorKind::PermissionDenied.into())
+        }
     }
 }
 
 /// Binds one address, so that answers come from it.
 pub fn bind(address: SocketAddr) -> io::Result<Bound> {
     let socket = UdpSocket::bind(address)?;
+    // A rack that powers on at once asks at once.
+    socket2::SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER)?;
     let address = socket.local_addr()?;
     Ok(Bound { socket, address })
 }
@@ -181,7 +188,9 @@ impl Handler for Requests {
             Ok(Ok(content)) => content,
             Ok(Err(error)) => {
                 let code = match error.kind() {
-                    io::ErrorKind::NotFound => packet::Error::FileNotFound,
+                    io::ErrorKind::NotFound
+                    | io::ErrorKind::NotADirectory
+                    | io::ErrorKind::InvalidFilename => packet::Error::FileNotFound,
                     io::ErrorKind::PermissionDenied => packet::Error::PermissionDenied,
                     _ => packet::Error::Msg("cannot be read".to_owned()),
                 };

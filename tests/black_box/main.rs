@@ -4,5 +4,14 @@
 //! `deploy/packages.sh test`; what is missing fails them by name.
 
 mod check;
+mod cli;
+mod crash;
+mod dhcp_clients;
+mod dhcp_packets;
+mod firmware;
+mod grpc;
+mod http;
+mod profiles;
 mod serve;
 mod support;
+mod tftp;

@@ -396,7 +396,8 @@ fn a_machine_is_known_by_any_of_its_identities() {
     world.catalog = world.catalog.with(&Change::Create(machine)).expect("fits");
     let option_97 = |octets: &[u8]| [&[0], octets].concat();
     let (plain, other_order) = (option_97(&uuid), option_97(&swapped));
-    let cases: [(u8, &[(u8, &[u8])]); 6] = [
+    type Options<'a> = &'a [(u8, &'a [u8])];
+    let cases: [(u8, Options); 6] = [
         (20, &[]),
         (21, &[]),
         (40, &[(61, &[255, 1, 2])]),

@@ -83,6 +83,10 @@ fn reply_to(
     while let [code, length, tail @ ..] = rest
         && *code != 255
     {
+        if *code == 0 {
+            rest = &rest[1..];
+            continue;
+        }
         let (content, after) = tail.split_at(usize::from(*length));
         options.push((*code, content.to_vec()));
         rest = after;
@@ -143,6 +147,11 @@ fn a_boot_file_is_said_wherever_some_firmware_looks_for_it() {
     assert_eq!(reply.option(43), Some(&[6, 1, 8, 255][..]));
     assert_eq!(reply.option(97), Some(&uuid[..]));
     assert_eq!(reply.option(175), None);
+    let name = b"\x43\x0bsnponly.efi\0";
+    assert!(
+        reply.octets.windows(name.len()).any(|w| w == name),
+        "a pad behind it, for EDK II"
+    );
 }
 
 #[test]

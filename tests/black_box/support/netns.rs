@@ -1,5 +1,7 @@
 //! Networks of our own: namespaces and the links between them, gone when dropped.
 
+use std::net::UdpSocket;
+use std::os::fd::AsRawFd as _;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -29,6 +31,45 @@ impl Netns {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name, program]);
         command
+    }
+
+    /// Does something inside it, such as opening a socket: that stays there.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let path = format!("/var/run/netns/{}", self.name);
+        let netns = std::fs::File::open(path).expect("ip made it");
+        let entered = || {
+            // SAFETY: it only changes which network the calling thread sees, and that thread does nothing else.
+            let done = unsafe { libc::setns(netns.as_raw_fd(), libc::CLONE_NEWNET) };
+            assert_eq!(done, 0, "setns: {}", std::io::Error::last_os_error());
+            work()
+        };
+        std::thread::scope(|scope| scope.spawn(entered).join())
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// Has the kernel send on this interface what a card would: whole checksums, and no frame longer than the MTU.
+    pub fn without_offloads(&self, interface: &str) {
+        #[repr(C)]
+        struct EthtoolValue {
+            command: u32,
+            data: u32,
+        }
+        // The namespace is the socket's.
+        let socket = self.inside(|| UdpSocket::bind("127.0.0.1:0").expect("loopback is up"));
+        // linux/ethtool.h: ETHTOOL_STXCSUM, ETHTOOL_STSO, ETHTOOL_SGSO
+        for command in [0x17, 0x1f, 0x24] {
+            let mut value = EthtoolValue { command, data: 0 };
+            // SAFETY: all zero is a valid ifreq.
+            let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+            for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
+                *to = from as libc::c_char;
+            }
+            request.ifr_ifru.ifru_data = (&raw mut value).cast();
+            // SAFETY: the request, and the value it points to, outlive the call.
+            let done =
+                unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
+            assert_eq!(done, 0, "ethtool {command:#x} on {interface}");
+        }
     }
 
     /// Runs `ip` on it.

@@ -112,10 +112,16 @@ impl Service {
     /// Starts it and waits for nothing.
     pub fn spawn(netns: &Netns, home: &Home, config: &str) -> Self {
         let file = home.write("bootjackd.toml", config);
-        let mut child = netns
-            .command(program())
+        let mut command = netns.command(program());
+        command
             .args(["serve", "--log-format", "json", "--config"])
-            .arg(file)
+            .arg(file);
+        Self::run(command)
+    }
+
+    /// Starts it by a command of one's own.
+    pub fn run(mut command: Command) -> Self {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
