@@ -84,11 +84,6 @@ impl Prober {
             }
             Err(_) => return true,
         };
-        emit(&Event::AddressInUse {
-            iface: self.interface.clone(),
-            address,
-            holder: holder.to_string(),
-        });
         let now = now_secs();
         let taken = BindingChange::Put(Lease {
             state: LeaseState::Declined,
@@ -102,6 +97,11 @@ impl Prober {
                 error,
             });
         }
+        emit(&Event::AddressInUse {
+            iface: self.interface.clone(),
+            address,
+            holder: holder.to_string(),
+        });
         false
     }
 }

@@ -8,6 +8,7 @@ mod cli;
 mod crash;
 mod dhcp_clients;
 mod dhcp_packets;
+mod dhcp_policy;
 mod firmware;
 mod grpc;
 mod http;

@@ -342,6 +342,18 @@ impl Segment {
         });
     }
 
+    /// Sends a packet from its `ciaddr` to the boot server port alone (PXE 2.1 §2.5).
+    pub fn send_to_boot_server(&self, packet: &Packet, from_port: u16) {
+        self.take_address(packet.ciaddr, packet.chaddr);
+        self.send_datagram(&Udp {
+            to_mac: self.fence(),
+            from_mac: packet.chaddr,
+            from: SocketAddrV4::new(packet.ciaddr, from_port),
+            to: SocketAddrV4::new(SERVER, 4011),
+            content: packet.octets(),
+        });
+    }
+
     fn send_datagram(&self, datagram: &Udp) {
         for frame in datagram.frames() {
             self.wire.send(&frame);
@@ -459,7 +471,7 @@ impl Segment {
             self.wire.send(&answer.frame());
         }
         if let Some(datagram) = Udp::read(frame)
-            && datagram.from.port() == 67
+            && matches!(datagram.from.port(), 67 | 4011)
         {
             self.heard.borrow_mut().push(Reply::read(datagram));
         }
