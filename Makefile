@@ -13,6 +13,8 @@
 ARCH ?= x86_64
 FIRMWARE ?= uefi
 LAB_FLAGS ?=
+# Has cargo run the programs it built by deploy/as-root.sh.
+AS_ROOT = CARGO_TARGET_$$(rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER=$(CURDIR)/deploy/as-root.sh
 LAB_GUEST_x86_64 := deploy/guest/debian.sh target/guest/debian-x86_64 x86_64
 LAB_GUEST_aarch64 := deploy/guest/tiny.sh target/guest/tiny-aarch64 aarch64
 LAB_PACKAGES_x86_64 := lab
@@ -44,7 +46,7 @@ test-needs:
 test: test-needs
 	cargo build --workspace
 	cargo test --workspace --no-run
-	CARGO_TARGET_$$(rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER=$(CURDIR)/deploy/as-root.sh cargo test --workspace --offline
+	env "$(AS_ROOT)" cargo test --workspace --offline
 
 # As root like the tests, for the same reason.
 bench:
@@ -52,7 +54,7 @@ bench:
 	benches/kea.sh target/bench/kea
 	cargo bench --bench dhcp --bench field --no-run
 	cargo bench --offline --bench dhcp
-	CARGO_TARGET_$$(rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER=$(CURDIR)/deploy/as-root.sh cargo bench --offline --bench field
+	env CARGO_TARGET_$$(rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER=$(CURDIR)/deploy/as-root.sh cargo bench --offline --bench field
 
 lint:
 	cargo fmt --all --check

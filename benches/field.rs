@@ -558,7 +558,7 @@ fn describe_machine(rounds: u32, seconds: u32) {
     println!(
         "logs to a file: bootjackd and Kea at info, dnsmasq without --log-dhcp; dnsmasq with --no-ping"
     );
-    println!("only bootjackd syncs dynamic leases to the disk before it acknowledges them");
+    println!("only bootjackd syncs leases to the disk before it acknowledges them");
 }
 
 fn print_table(results: &[Vec<Vec<Trial>>]) {

@@ -5,6 +5,7 @@
 #            is linked with comes with kea-admin (deploy/packages.sh bench)
 #   refuses: systems without apt
 set -euo pipefail
+# shellcheck source=../deploy/private-apt.sh
 . "$(dirname "$0")/../deploy/private-apt.sh"
 
 [ $# -eq 1 ] || fail "wanted OUT_DIR, got $# arguments"
