@@ -54,7 +54,7 @@ bench:
 	benches/kea.sh target/bench/kea
 	cargo bench --bench dhcp --bench field --no-run
 	cargo bench --offline --bench dhcp
-	env CARGO_TARGET_$$(rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER=$(CURDIR)/deploy/as-root.sh cargo bench --offline --bench field
+	env "$(AS_ROOT)" cargo bench --offline --bench field
 
 lint:
 	cargo fmt --all --check
