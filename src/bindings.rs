@@ -45,6 +45,18 @@ impl Bindings {
         self.by_address.is_empty()
     }
 
+    /// Whether the change takes nothing from anybody who holds it.
+    pub fn permits(&self, change: &BindingChange, now_secs: u64) -> bool {
+        let BindingChange::Put(lease) = change else {
+            return true;
+        };
+        let takes = matches!(lease.state, LeaseState::Offered | LeaseState::Bound);
+        let is_kept_out = self.at(lease.address).is_some_and(|held| {
+            !held.same_machine(lease) && held.keeps_out(&lease.client, now_secs)
+        });
+        !(takes && is_kept_out)
+    }
+
     /// Makes the change.
     pub fn apply(&mut self, change: BindingChange) {
         match change {

@@ -49,8 +49,8 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
     }
     for server in bound.dhcp {
         let stop = stop.clone();
-        tasks.spawn(async move {
-            server.serve(stop).await;
+        tasks.spawn_blocking(move || {
+            server.serve(&stop);
             Ok(())
         });
     }

@@ -6,10 +6,10 @@ use std::net::Ipv4Addr;
 use super::pool;
 use super::request::{Kind, Request, RequestState};
 use super::view::View;
-use crate::model::{BindingChange, ClientKey, Lease, LeaseState, NakReason, Silence};
+use crate::model::{
+    BindingChange, ClientKey, Lease, LeaseState, NakReason, OFFER_HOLD_SECS, Silence,
+};
 
-/// How long an offered address is held: a PXE ROM repeats its DISCOVER after 4, 8, 16 and 32 seconds (PXE 2.1 §2.2.2).
-pub const OFFER_HOLD_SECS: u64 = 64;
 /// How long a declined address is given to nobody. Long enough for a squatter's lease to be noticed, short enough for a pool
 /// to recover by itself.
 pub const DECLINE_SECS: u64 = 600;

@@ -17,7 +17,7 @@ mod uuid;
 pub use arch::{ClientArch, Cpu, Firmware};
 pub use class::{Class, Match};
 pub use event::{Dhcp, Event, Transfer};
-pub use lease::{BindingChange, ClientKey, Lease, LeaseState};
+pub use lease::{BindingChange, ClientKey, Lease, LeaseState, OFFER_HOLD_SECS};
 pub use mac::{MacAddr, MalformedMac};
 pub use options::{Layer, Options};
 pub use profile::{BootFiles, Document, Profile};

@@ -4,7 +4,13 @@
 //! Labels of metrics come from closed sets; no MAC, name or path ever becomes one. Secrets, variables and rendered documents
 //! are in no event.
 
+mod format;
+mod lines;
+
 use metrics::counter;
+
+pub use self::format::Text;
+pub use self::lines::{Lines, gather};
 
 use crate::model::{Dhcp, Event};
 

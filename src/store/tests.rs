@@ -155,7 +155,7 @@ async fn two_decisions_for_one_address_do_not_both_stand() {
 }
 
 #[tokio::test]
-async fn a_write_that_fails_changes_nothing_and_says_so() {
+async fn a_write_that_fails_grants_nothing_and_says_so() {
     let backend = Faulty::default();
     let (store, _writer, _) = open(Box::new(backend.clone()));
     store
@@ -171,7 +171,12 @@ async fn a_write_that_fails_changes_nothing_and_says_so() {
     let bound = BindingChange::Put(lease(100, 9, LeaseState::Bound));
     assert!(store.bind(vec![bound], 0).await.is_err());
     assert_eq!(store.catalog().len(), 1);
-    assert!(store.bindings().is_empty());
+    // What was promised is an offer: the client may try again, and it runs out.
+    let held = store.bindings().at(address(100)).cloned().expect("held");
+    assert_eq!(
+        (held.state, held.expires_secs),
+        (LeaseState::Offered, crate::model::OFFER_HOLD_SECS)
+    );
     backend.fails.store(false, Ordering::Relaxed);
     store
         .change(Change::Create(node(2)), 0)
