@@ -96,6 +96,17 @@ impl<'a> View<'a> {
         }
     }
 
+    /// What of the client's pools is not for it: exclusions, pools of classes that it is not in, and special addresses.
+    pub fn taken_out(&self) -> impl Iterator<Item = Pool> {
+        let of_others = (self.catalog.classes().iter())
+            .filter(|class| !self.classes.iter().any(|own| own.name == class.name))
+            .flat_map(|class| class.pools.iter().copied());
+        let special = self.subnet.never_given().chain([self.server_id]);
+        (self.subnet.exclude.iter().copied())
+            .chain(of_others)
+            .chain(special.map(Pool::of_one))
+    }
+
     /// Whether the client may be given this address from a pool: it lies in one of the client's, is nobody's special address,
     /// is reserved for nobody, and nobody else holds or declined it.
     pub fn is_free_for(&self, client: &ClientKey, address: Ipv4Addr) -> bool {

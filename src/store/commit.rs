@@ -182,7 +182,7 @@ impl Committer {
                 (reservation, RecordChange::DeleteReservation(id))
             }
         };
-        draft.catalog = next;
+        draft.follow(next, &reservation.id);
         draft.write_reservation(record, revision);
         let revoked = draft.revoke_against(&reservation);
         Ok(Written {
@@ -215,6 +215,18 @@ impl Draft {
         self.records.push(record);
         self.records.push(RecordChange::Revision(revision));
         self.sync = true;
+    }
+
+    /// Goes on with the next catalog, in which this reservation is another, or no more.
+    fn follow(&mut self, next: Catalog, id: &str) {
+        let address = |catalog: &Catalog| catalog.by_id(id).and_then(|known| known.address);
+        if let Some(before) = address(&self.catalog) {
+            self.bindings.unreserve(before);
+        }
+        if let Some(after) = address(&next) {
+            self.bindings.reserve(after);
+        }
+        self.catalog = next;
     }
 
     /// Takes back the lease that stands in the reservation's way: its address is no longer its holder's.
