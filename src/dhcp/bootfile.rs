@@ -257,6 +257,7 @@ mod tests {
         let catalog = catalog.with(&Change::Create(own)).expect("fits");
         let ingress = Ingress {
             server_id: SERVER,
+            is_unicast: false,
             authoritative: false,
             now_secs: 0,
         };

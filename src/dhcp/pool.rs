@@ -158,6 +158,7 @@ mod tests {
             let request = Request::parse(&packet(&[(53, &[1])])).expect("valid");
             let ingress = Ingress {
                 server_id: address(122),
+                is_unicast: false,
                 authoritative: false,
                 now_secs: NOW,
             };

@@ -154,6 +154,7 @@ impl Server {
         }
         let ingress = Ingress {
             server_id: self.server_id,
+            is_unicast: datagram.to == Some(self.server_id),
             authoritative: self.authoritative,
             now_secs: now,
         };
@@ -251,6 +252,10 @@ impl Sender {
                 self.server_id,
                 SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT),
             ),
+            Destination::BroadcastAnd(address) => {
+                self.send(octets, Destination::Broadcast)?;
+                self.send(octets, Destination::Datagram(address))
+            }
             Destination::Frame { mac, address } => {
                 let to = SocketAddrV4::new(address, CLIENT_PORT);
                 self.socket.send_frame(octets, from, mac, to)

@@ -3,7 +3,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::request::Request;
+use super::request::{Kind, Request};
 use crate::bindings::Bindings;
 use crate::catalog::Catalog;
 use crate::model::{Class, ClientKey, ClientPolicy, Layer, Lease, Pool, Reservation, Subnet};
@@ -18,6 +18,8 @@ const SERVER_ID_OVERRIDE: u8 = 11;
 pub struct Ingress {
     /// The server's address on the interface.
     pub server_id: Ipv4Addr,
+    /// It was sent to that address alone, and not broadcast.
+    pub is_unicast: bool,
     /// Clients that nothing is known of are refused, since no other server can know them.
     pub authoritative: bool,
     pub now_secs: u64,
@@ -53,7 +55,7 @@ impl<'a> View<'a> {
         bindings: &'a Bindings,
         ingress: Ingress,
     ) -> Option<Self> {
-        let (link, subnet_rule) = link_address(request, ingress.server_id);
+        let (link, subnet_rule) = link_address(request, catalog, ingress);
         let subnet = catalog.subnet_of(link)?;
         let found = find_reservation(request, catalog);
         let overridden = request
@@ -191,7 +193,12 @@ impl<'a> View<'a> {
 }
 
 /// An address of the link the client is on, and who says so.
-pub fn link_address(request: &Request, server_id: Ipv4Addr) -> (Ipv4Addr, &'static str) {
+pub fn link_address(
+    request: &Request,
+    catalog: &Catalog,
+    ingress: Ingress,
+) -> (Ipv4Addr, &'static str) {
+    let is_extending = ingress.is_unicast && request.kind != Kind::Discover;
     let is_relayed = !request.giaddr.is_unspecified();
     if let Some(link) = request.relay_address(LINK_SELECTION).filter(|_| is_relayed) {
         (link, "its relay agent selects the link (RFC 3527)")
@@ -202,9 +209,15 @@ pub fn link_address(request: &Request, server_id: Ipv4Addr) -> (Ipv4Addr, &'stat
             request.giaddr,
             "its relay agent's address is there (giaddr, RFC 2131 §4.3.1)",
         )
+    } else if is_extending && catalog.subnet_of(request.ciaddr).is_some() {
+        // A client behind a relay agent renews past it, so that giaddr is empty and only ciaddr tells where it is.
+        (
+            request.ciaddr,
+            "it has an address there and asks this server alone (ciaddr, RFC 2131 §4.3.2)",
+        )
     } else {
         (
-            server_id,
+            ingress.server_id,
             "the interface that it was heard on is there (RFC 2131 §4.3.1)",
         )
     }

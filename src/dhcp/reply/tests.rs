@@ -73,6 +73,7 @@ fn reply_to(
     let bindings = Bindings::default();
     let ingress = Ingress {
         server_id: SERVER,
+        is_unicast: false,
         authoritative: false,
         now_secs: 0,
     };
