@@ -5,7 +5,7 @@
 #            recommended extras; no output and no network when nothing is missing
 #   refuses: systems other than Debian and its relatives, and macOS (Homebrew); users without sudo
 # No package named here starts a service: DHCP and TFTP appear as clients only, and dnsmasq-base has no unit. Kea's server,
-# which does, is unpacked and not installed: benches/kea.sh.
+# which does, is unpacked and not installed (benches/kea.sh), and so is the relay agent of the tests (deploy/unpack.sh).
 set -euo pipefail
 
 fail() { echo "packages.sh: $*" >&2; exit 1; }

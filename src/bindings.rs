@@ -132,6 +132,7 @@ mod tests {
             expires_secs: 100,
             hostname: None,
             reservation: None,
+            circuit_id: None,
         }
     }
 

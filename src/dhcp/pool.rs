@@ -103,6 +103,7 @@ mod tests {
             expires_secs,
             hostname: None,
             reservation: None,
+            circuit_id: None,
         }
     }
 

@@ -6,7 +6,9 @@ use std::net::Ipv4Addr;
 use super::request::{Kind, Request};
 use crate::bindings::Bindings;
 use crate::catalog::Catalog;
-use crate::model::{Class, ClientKey, ClientPolicy, Layer, Lease, Pool, Reservation, Subnet};
+use crate::model::{
+    Class, ClientKey, ClientPolicy, Layer, Lease, Octets, Pool, Reservation, Subnet,
+};
 
 /// Link selection among a relay agent's words (RFC 3527).
 const LINK_SELECTION: u8 = 5;
@@ -39,6 +41,8 @@ pub struct View<'a> {
     pub reservation_rule: &'static str,
     /// What its leases are kept under; none if it has no identity.
     pub client: Option<ClientKey>,
+    /// The port it is plugged in, as its relay agent says, or said when it got the lease that it extends.
+    pub circuit_id: Option<Octets>,
     /// The classes it is in, in the order of the file.
     pub classes: Vec<&'a Class>,
     /// Option 54 of the reply: the server's address, or the one its relay agent wants said (RFC 5107).
@@ -57,7 +61,9 @@ impl<'a> View<'a> {
     ) -> Option<Self> {
         let (link, subnet_rule) = link_address(request, catalog, ingress);
         let subnet = catalog.subnet_of(link)?;
-        let found = find_reservation(request, catalog);
+        let client = client_key(request, subnet.client_policy);
+        let circuit_id = circuit_id(request, client.as_ref(), bindings);
+        let found = find_reservation(request, circuit_id.as_ref(), catalog);
         let overridden = request
             .relay_address(SERVER_ID_OVERRIDE)
             .filter(|_| !request.giaddr.is_unspecified());
@@ -69,8 +75,9 @@ impl<'a> View<'a> {
             reservation: found.map(|(reservation, _)| reservation),
             reservation_rule: found
                 .map_or("no identity of it is in a reservation", |(_, rule)| rule),
-            client: client_key(request, subnet.client_policy),
-            classes: classes_of(request, catalog),
+            classes: classes_of(request, circuit_id.as_ref(), catalog),
+            client,
+            circuit_id,
             server_id: overridden.unwrap_or(ingress.server_id),
             authoritative: ingress.authoritative,
             now_secs: ingress.now_secs,
@@ -226,18 +233,36 @@ pub fn link_address(
 /// The MAC counts first, since every stage of a boot has it alike; then client-id, UUID, and the port it is plugged in.
 fn find_reservation<'a>(
     request: &Request,
+    circuit_id: Option<&Octets>,
     catalog: &'a Catalog,
 ) -> Option<(&'a Reservation, &'static str)> {
     let by_mac = request.mac().and_then(|mac| catalog.by_mac(mac));
     let by_client_id = || catalog.by_client_id(request.client_id()?);
     let by_uuid = || catalog.by_uuid(request.uuid()?);
-    let by_circuit_id = || catalog.by_circuit_id(request.circuit_id()?);
+    let by_circuit_id = || catalog.by_circuit_id(&circuit_id?.0);
     by_mac
         .map(|own| (own, "by its MAC"))
         .or_else(|| Some((by_client_id()?, "by its client-id (61)")))
         .or_else(|| Some((by_uuid()?, "by its UUID (97)")))
         .or_else(|| Some((by_circuit_id()?, "by its circuit-id (82.1)")))
         .map(|(own, rule)| (&**own, rule))
+}
+
+/// Who renews past its relay agent says nothing of its port; its lease remembers.
+fn circuit_id(
+    request: &Request,
+    client: Option<&ClientKey>,
+    bindings: &Bindings,
+) -> Option<Octets> {
+    let said = request.circuit_id().map(|id| Octets(id.to_vec()));
+    said.or_else(|| {
+        let is_relayed = !request.giaddr.is_unspecified();
+        let lease = bindings.at(request.ciaddr).filter(|_| !is_relayed)?;
+        lease
+            .circuit_id
+            .clone()
+            .filter(|_| client == Some(&lease.client))
+    })
 }
 
 fn client_key(request: &Request, policy: ClientPolicy) -> Option<ClientKey> {
@@ -248,10 +273,14 @@ fn client_key(request: &Request, policy: ClientPolicy) -> Option<ClientKey> {
     }
 }
 
-fn classes_of<'a>(request: &Request, catalog: &'a Catalog) -> Vec<&'a Class> {
+fn classes_of<'a>(
+    request: &Request,
+    circuit_id: Option<&Octets>,
+    catalog: &'a Catalog,
+) -> Vec<&'a Class> {
     catalog
         .classes()
         .iter()
-        .filter(|class| request.is_in(&class.matches))
+        .filter(|class| request.is_in(&class.matches, circuit_id))
         .collect()
 }

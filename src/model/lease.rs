@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::MacAddr;
+use super::{MacAddr, Octets};
 
 /// Who a lease belongs to: the MAC for Ethernet, whatever client-id firmware, initramfs and operating system send in turn; the
 /// client-id (option 61) or the raw hardware address for links without a 6-byte one (RFC 4390).
@@ -29,6 +29,9 @@ pub struct Lease {
     /// The id of the reservation it was granted by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation: Option<String>,
+    /// The port its client is plugged in, as a relay agent said (option 82, sub-option 1): who renews does so past the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit_id: Option<Octets>,
 }
 
 /// What is known of an address.

@@ -40,6 +40,7 @@ fn lease(last: u8, client: u8, state: LeaseState) -> Lease {
         expires_secs: 1000,
         hostname: None,
         reservation: None,
+        circuit_id: None,
     }
 }
 

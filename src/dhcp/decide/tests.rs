@@ -555,6 +555,28 @@ fn a_client_behind_a_relay_agent_renews_past_it_in_its_own_subnet() {
 }
 
 #[test]
+fn a_machine_known_by_the_port_it_is_plugged_in_renews_although_its_relay_agent_does_not_say_the_port_then()
+ {
+    let mut world = World::new();
+    let mut machine = Reservation::of("port-7".into(), Source::Api);
+    machine.identities.circuit_ids = vec![Octets(b"eth7".to_vec())];
+    machine.address = Some(address(30));
+    world.catalog = world.catalog.with(&Change::Create(machine)).expect("fits");
+    let relayed = |client, kind, options: &[(u8, &[u8])]| {
+        let options = [options, &[(82, b"\x01\x04eth7" as &[u8])]].concat();
+        let mut octets = octets(client, kind, &options);
+        octets[24..28].copy_from_slice(&[198, 18, 0, 2]);
+        Request::parse(&octets).expect("valid")
+    };
+    let select = [(54, &SERVER.octets() as &[u8]), (50, &address(30).octets())];
+    assert_eq!(world.send(&relayed(9, 3, &select)), ack(address(30)));
+    assert_eq!(world.renew(9, address(30)), ack(address(30)));
+    assert_eq!(world.renew(9, address(30)), ack(address(30)), "still");
+    let stranger = world.renew(8, address(30));
+    assert_eq!(stranger, nak(NakReason::ReservedForAnother));
+}
+
+#[test]
 fn a_relay_agent_may_stand_for_the_server() {
     let mut world = World::new();
     let instead = [198, 18, 0, 2];
