@@ -19,6 +19,10 @@ use super::view::View;
 
 /// The shortest BOOTP packet (RFC 951): some ROMs drop anything less.
 const SHORTEST_REPLY: usize = 300;
+/// What an Ethernet frame holds beside the headers of IPv4 and UDP.
+const LONGEST_REPLY: usize = 1472;
+/// The header and what no reply goes without: options 53, 54, 51, 58, 59, 52 and the end.
+const LEAST: usize = 240 + 3 + 4 * 6 + 3 + 1;
 /// The fields of the header that options may overflow into.
 const SNAME: Range<usize> = 44..108;
 const FILE: Range<usize> = 108..236;
@@ -78,18 +82,26 @@ pub fn encode(
                 .map(|option| raw_option(option.code, &option.content)),
         );
     }
-    // RFC 6842 §3: the client-id is sent back; RFC 3046 §2.2: so is what the relay agent said, as the last option.
-    let tail: Vec<u8> = [
-        OptionCode::ClientIdentifier,
-        OptionCode::RelayAgentInformation,
-    ]
-    .into_iter()
-    .filter_map(|code| Some((u8::from(code), request.option(code)?)))
-    .flat_map(|(code, content)| raw_option(code, content))
-    .collect();
-    place(&mut octets, parts, tail, request.max_reply_octets());
+    let (tail, most) = sent_back(request);
+    place(&mut octets, parts, tail, most);
     octets.resize(octets.len().max(SHORTEST_REPLY), 0);
     Some(octets)
+}
+
+/// What is sent back at the end of a reply, and how long that reply may be. RFC 6842 §3: the client-id, unless it leaves no
+/// room for a lease. RFC 3046 §2.2: what the relay agent said, as the last option; it is beside what the client takes, since the
+/// agent keeps it, but one that no frame holds is left out.
+fn sent_back(request: &Request) -> (Vec<u8>, usize) {
+    let takes = request.max_reply_octets();
+    let option = |code: OptionCode, most: usize| {
+        let content = request.option(code)?;
+        Some(raw_option(code.into(), content)).filter(|option| LEAST + option.len() <= most)
+    };
+    let id = option(OptionCode::ClientIdentifier, takes).unwrap_or_default();
+    let agent_most = LONGEST_REPLY - id.len();
+    let agent = option(OptionCode::RelayAgentInformation, agent_most).unwrap_or_default();
+    let most = (takes + agent.len()).min(LONGEST_REPLY);
+    ([id, agent].concat(), most)
 }
 
 /// Puts the options where there is room: behind the header; if they do not fit, in the fields `file` and `sname` too, as far

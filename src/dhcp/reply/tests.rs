@@ -340,3 +340,23 @@ fn options_overflow_into_the_fields_that_nothing_else_needs() {
     assert_eq!(reply.option(52), None);
     assert_eq!(reply.file(), b"snponly.efi");
 }
+
+#[test]
+fn what_is_sent_back_leaves_room_for_the_lease_within_what_the_client_takes() {
+    let (id, said) = ([7; 250], [8; 200]);
+    // In parts (RFC 3396): 500 octets of client-id, which 548 octets cannot hold beside a lease.
+    let request = packet(&[(53, &[3]), (61, &id), (61, &id), (82, &said)]);
+    let reply = reply_to(&request, &ack(), None, &catalog("node-1"));
+    assert_eq!(reply.option(61), None);
+    assert_eq!(reply.option(51), Some(&3600_u32.to_be_bytes()[..]));
+    assert_eq!(reply.option(82), Some(&said[..]), "the relay agent's own");
+    assert!(reply.octets.len() <= 548 + 202, "{}", reply.octets.len());
+    let takes_more = packet(&[
+        (53, &[3]),
+        (57, &1500_u16.to_be_bytes()),
+        (61, &id),
+        (61, &id),
+    ]);
+    let reply = reply_to(&takes_more, &ack(), None, &catalog("node-1"));
+    assert_eq!(reply.codes().iter().filter(|code| **code == 61).count(), 2);
+}
