@@ -175,7 +175,7 @@ fn boot_options(request: &Request, bootfile: Option<&Bootfile>, view: &View) -> 
     match bootfile {
         Bootfile::RaspberryPi => {
             options.push(DhcpOption::TFTPServerName(
-                view.server_id.to_string().into_bytes(),
+                view.own_address.to_string().into_bytes(),
             ));
             options.push(DhcpOption::ClassIdentifier(b"PXEClient".to_vec()));
             // Its ROM boots from whoever offers this very menu (43.9, 43.10).
@@ -194,7 +194,7 @@ fn boot_options(request: &Request, bootfile: Option<&Bootfile>, view: &View) -> 
         }
         Bootfile::Tftp(_) | Bootfile::Script(_) => {
             if view.configured_option(66).is_none() {
-                let server = view.server_id.to_string().into_bytes();
+                let server = view.own_address.to_string().into_bytes();
                 options.push(DhcpOption::TFTPServerName(server));
             }
             let says_pxe = request
@@ -235,7 +235,7 @@ fn encode_header(
     };
     // An HTTP URL stands for itself; siaddr names the TFTP server, and iPXE's ${next-server}.
     let siaddr = match bootfile {
-        Some(Bootfile::Tftp(_) | Bootfile::Script(_) | Bootfile::RaspberryPi) => view.server_id,
+        Some(Bootfile::Tftp(_) | Bootfile::Script(_) | Bootfile::RaspberryPi) => view.own_address,
         _ => Ipv4Addr::UNSPECIFIED,
     };
     let mut message = Message::new_with_id(

@@ -47,6 +47,8 @@ pub struct View<'a> {
     pub classes: Vec<&'a Class>,
     /// Option 54 of the reply: the server's address, or the one its relay agent wants said (RFC 5107).
     pub server_id: Ipv4Addr,
+    /// The server's own address on the interface: boot files are there, whoever stands for it as a DHCP server.
+    pub own_address: Ipv4Addr,
     pub authoritative: bool,
     pub now_secs: u64,
 }
@@ -79,6 +81,7 @@ impl<'a> View<'a> {
             client,
             circuit_id,
             server_id: overridden.unwrap_or(ingress.server_id),
+            own_address: ingress.server_id,
             authoritative: ingress.authoritative,
             now_secs: ingress.now_secs,
         })
@@ -110,7 +113,7 @@ impl<'a> View<'a> {
         let of_others = (self.catalog.classes().iter())
             .filter(|class| !self.classes.iter().any(|own| own.name == class.name))
             .flat_map(|class| class.pools.iter().copied());
-        let special = self.subnet.never_given().chain([self.server_id]);
+        let special = self.subnet.never_given().chain([self.own_address]);
         (self.subnet.exclude.iter().copied())
             .chain(of_others)
             .chain(special.map(Pool::of_one))
@@ -121,7 +124,7 @@ impl<'a> View<'a> {
     pub fn is_free_for(&self, client: &ClientKey, address: Ipv4Addr) -> bool {
         self.is_in_pool(address)
             && self.subnet.can_be_given(address)
-            && address != self.server_id
+            && address != self.own_address
             && self.catalog.by_address(address).is_none()
             && !self
                 .bindings

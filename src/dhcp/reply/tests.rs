@@ -360,3 +360,16 @@ fn what_is_sent_back_leaves_room_for_the_lease_within_what_the_client_takes() {
     let reply = reply_to(&takes_more, &ack(), None, &catalog("node-1"));
     assert_eq!(reply.codes().iter().filter(|code| **code == 61).count(), 2);
 }
+
+#[test]
+fn a_relay_agent_that_stands_for_the_server_has_no_boot_files() {
+    let agent = [198, 18, 0, 2];
+    let said = [&[11, 4][..], &agent].concat();
+    let mut octets = packet(&[(53, &[3]), (60, b"PXEClient"), (93, &[0, 7]), (82, &said)]);
+    octets[24..28].copy_from_slice(&agent);
+    let program = Some(Bootfile::Tftp("snponly.efi".into()));
+    let reply = reply_to(&octets, &ack(), program, &catalog("node-1"));
+    assert_eq!(reply.option(54), Some(&agent[..]), "RFC 5107");
+    assert_eq!(reply.octets[20..24], SERVER.octets(), "siaddr");
+    assert_eq!(reply.option(66), Some(&b"198.18.0.1"[..]));
+}
