@@ -38,6 +38,7 @@ lab: packages-build
 
 test-needs:
 	deploy/packages.sh build test
+	deploy/unpack.sh target/test/relay isc-dhcp-relay
 	deploy/guest/tiny.sh target/guest/tiny-x86_64 x86_64
 	ipxe/programs.sh target/ipxe x86_64
 	/usr/bin/python3 tests/grpc_client.py setup target/tmp/grpc-client

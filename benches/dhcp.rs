@@ -137,6 +137,7 @@ impl World {
     ) -> T {
         let ingress = Ingress {
             server_id: SERVER,
+            is_unicast: false,
             authoritative: false,
             now_secs: NOW,
         };
@@ -304,6 +305,7 @@ fn main() {
     ] {
         let ingress = Ingress {
             server_id: SERVER,
+            is_unicast: false,
             authoritative: false,
             now_secs: NOW,
         };

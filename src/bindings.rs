@@ -1,11 +1,14 @@
 //! Leases and offers as an immutable value. In: changes that decisions ask for. Out: the next value, and answers about who
 //! holds what. Copies are cheap (persistent maps), so a reader keeps its own and never waits.
 
+mod free_times;
+
 use std::net::Ipv4Addr;
 
 use imbl::{HashMap, OrdMap};
 
-use crate::model::{BindingChange, ClientKey, Lease, LeaseState};
+use self::free_times::{FreeTimes, NEVER_FREE, NEVER_HELD};
+use crate::model::{BindingChange, ClientKey, Lease, LeaseState, Pool};
 
 /// Who holds which address, indexed both ways.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +16,8 @@ pub struct Bindings {
     by_address: OrdMap<Ipv4Addr, Lease>,
     /// Most clients hold one address; one per subnet they have been seen in.
     by_client: HashMap<ClientKey, Vec<Ipv4Addr>>,
+    /// When what is known of an address ends.
+    free_times: FreeTimes,
 }
 
 impl Bindings {
@@ -57,6 +62,29 @@ impl Bindings {
         !(takes && is_kept_out)
     }
 
+    /// Of a range, the address that has been free for longest and the time since when, 0 if nobody ever held it; a time to
+    /// come if none is free yet. Of several the first. Costs the same however full the range is.
+    pub fn longest_free(&self, range: &Pool) -> (u64, Ipv4Addr) {
+        self.free_times.least_in(range)
+    }
+
+    /// Leaves an address out of `longest_free`, since it is reserved.
+    pub fn reserve(&mut self, address: Ipv4Addr) {
+        self.free_times.set(address, NEVER_FREE);
+    }
+
+    /// Has `longest_free` count it again.
+    pub fn unreserve(&mut self, address: Ipv4Addr) {
+        let expires = self.at(address).map(|lease| lease.expires_secs);
+        self.free_times.set(address, expires.unwrap_or(NEVER_HELD));
+    }
+
+    fn set_free_time(&mut self, address: Ipv4Addr, time: u64) {
+        if self.free_times.at(address) != NEVER_FREE {
+            self.free_times.set(address, time);
+        }
+    }
+
     /// Makes the change.
     pub fn apply(&mut self, change: BindingChange) {
         match change {
@@ -66,6 +94,7 @@ impl Bindings {
                     .entry(lease.client.clone())
                     .or_default()
                     .push(lease.address);
+                self.set_free_time(lease.address, lease.expires_secs);
                 self.by_address.insert(lease.address, lease);
             }
             BindingChange::Withdraw { address, client } => {
@@ -82,6 +111,7 @@ impl Bindings {
     /// Forgets all that is known of an address; answers what it was.
     pub fn forget(&mut self, address: Ipv4Addr) -> Option<Lease> {
         let known = self.by_address.remove(&address)?;
+        self.set_free_time(address, NEVER_HELD);
         if let Some(addresses) = self.by_client.get_mut(&known.client) {
             addresses.retain(|other| *other != address);
             if addresses.is_empty() {
@@ -114,6 +144,7 @@ mod tests {
             expires_secs: 100,
             hostname: None,
             reservation: None,
+            circuit_id: None,
         }
     }
 
@@ -131,6 +162,34 @@ mod tests {
         assert_eq!(bindings.of(&second.client).count(), 1);
         assert_eq!(bindings.forget(second.address), Some(second));
         assert!(bindings.is_empty());
+    }
+
+    #[test]
+    fn the_longest_free_address_is_one_that_nobody_held_or_whose_lease_ended_first_and_never_a_reserved_one()
+     {
+        let range = Pool {
+            first: Ipv4Addr::new(198, 18, 0, 10),
+            last: Ipv4Addr::new(198, 18, 0, 12),
+        };
+        let ends = |last, expires_secs| Lease {
+            expires_secs,
+            ..lease(last, last, LeaseState::Bound)
+        };
+        let mut bindings: Bindings = [ends(10, 300), ends(11, 200)].into_iter().collect();
+        let longest = |bindings: &Bindings| {
+            let (time, address) = bindings.longest_free(&range);
+            (time, address.octets()[3])
+        };
+        assert_eq!(longest(&bindings), (0, 12));
+        bindings.reserve(Ipv4Addr::new(198, 18, 0, 12));
+        assert_eq!(longest(&bindings), (200, 11));
+        bindings.reserve(Ipv4Addr::new(198, 18, 0, 11));
+        bindings.apply(BindingChange::Put(ends(11, 100)));
+        assert_eq!(longest(&bindings), (300, 10), "its own machine's lease");
+        bindings.unreserve(Ipv4Addr::new(198, 18, 0, 11));
+        assert_eq!(longest(&bindings), (100, 11));
+        bindings.forget(Ipv4Addr::new(198, 18, 0, 10));
+        assert_eq!(longest(&bindings), (0, 10));
     }
 
     #[test]

@@ -55,6 +55,7 @@ fn understood(packet: &[u8]) -> String {
     });
     let ingress = Ingress {
         server_id: SERVER,
+        is_unicast: false,
         authoritative: false,
         now_secs: 0,
     };

@@ -54,6 +54,8 @@ pub async fn explain(
                 mode: config.dhcp.mode,
                 ingress: Ingress {
                     server_id: server_id.context("there is no [[subnet]] to explain it for")?,
+                    // Whoever renews sends to the server alone; how this packet was sent is not known.
+                    is_unicast: true,
                     authoritative: config.dhcp.authoritative,
                     now_secs: now_secs(),
                 },

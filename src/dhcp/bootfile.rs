@@ -126,9 +126,9 @@ impl BootServers {
             .find(|name| self.programs.contains(*name))
     }
 
-    /// `http://198.18.0.1`, as a client reaches it that knows the server as `server_id`.
-    pub fn http_base(&self, server_id: Ipv4Addr) -> String {
-        let address = self.http_address.unwrap_or(server_id);
+    /// `http://198.18.0.1`, as a client reaches it that knows the server by this address.
+    pub fn http_base(&self, known_as: Ipv4Addr) -> String {
+        let address = self.http_address.unwrap_or(known_as);
         match self.http_port {
             80 => format!("http://{address}"),
             port => format!("http://{address}:{port}"),
@@ -144,7 +144,7 @@ pub fn choose(request: &Request, servers: &BootServers, view: &View) -> Option<B
     if is_raspberry_pi(request) {
         return Some(Bootfile::RaspberryPi);
     }
-    let base = servers.http_base(view.server_id);
+    let base = servers.http_base(view.own_address);
     // BIOS is what a client boots that names no architecture: the first PXE ROMs (PXE 2.1 allows no other).
     let arch = request.arch().unwrap_or(ClientArch(0));
     let platform = arch.platform();
@@ -257,6 +257,7 @@ mod tests {
         let catalog = catalog.with(&Change::Create(own)).expect("fits");
         let ingress = Ingress {
             server_id: SERVER,
+            is_unicast: false,
             authoritative: false,
             now_secs: 0,
         };

@@ -114,6 +114,7 @@ fn discover(request: &Request, client: ClientKey, view: &View) -> Decision {
             expires_secs: view.now_secs + OFFER_HOLD_SECS,
             hostname: request.hostname(),
             reservation: view.reservation.map(|own| own.id.clone()),
+            circuit_id: view.circuit_id.clone(),
         })
     });
     Decision {
@@ -281,6 +282,7 @@ fn ack(
             expires_secs: view.now_secs + u64::from(lease_secs),
             hostname: request.hostname(),
             reservation: view.reservation.map(|own| own.id.clone()),
+            circuit_id: view.circuit_id.clone(),
         })),
         rule,
     }
@@ -316,6 +318,7 @@ fn decline(request: &Request, client: &ClientKey, view: &View) -> Decision {
             expires_secs: view.now_secs + DECLINE_SECS,
             hostname: None,
             reservation: view.reservation.map(|own| own.id.clone()),
+            circuit_id: view.circuit_id.clone(),
         })),
         rule: "the address is given to nobody for a while (RFC 2131 §4.3.3)",
     }

@@ -75,7 +75,7 @@ pub fn explain(octets: &[u8], port: Port, world: World<'_>) -> Explanation {
         ingress,
     } = world;
     let Some(view) = View::new(&request, catalog, bindings, ingress) else {
-        let (link, rule) = link_address(&request, ingress.server_id);
+        let (link, rule) = link_address(&request, catalog, ingress);
         let mut explanation = before_the_view(Silence::NoSubnet, described);
         explanation.because = format!("no_subnet: no [[subnet]] holds {link}; {rule}");
         return explanation;
@@ -197,6 +197,7 @@ fn sent_to(request: &Request, answer: &Answer) -> Option<String> {
     Some(match to {
         Destination::Datagram(address) => address.to_string(),
         Destination::Broadcast => "255.255.255.255:68".to_owned(),
+        Destination::BroadcastAnd(address) => format!("255.255.255.255:68 and {address}"),
         Destination::Frame { mac, address } => format!("{address}:68 in a frame to {mac}"),
     })
 }
@@ -286,6 +287,7 @@ mod tests {
             mode: Mode::Server,
             ingress: Ingress {
                 server_id: Ipv4Addr::new(198, 18, 0, 1),
+                is_unicast: false,
                 authoritative: false,
                 now_secs: 1000,
             },

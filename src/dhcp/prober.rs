@@ -51,7 +51,7 @@ impl Prober {
             .bindings
             .at(address)
             .is_some_and(|lease| view.is_own(lease));
-        let is_here = view.subnet.cidr.contains(&view.server_id);
+        let is_here = view.subnet.cidr.contains(&view.own_address);
         let Some(BindingChange::Put(lease)) = &decision.change else {
             return None;
         };

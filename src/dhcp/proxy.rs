@@ -90,6 +90,7 @@ mod tests {
         });
         let ingress = Ingress {
             server_id: US.into(),
+            is_unicast: false,
             authoritative: false,
             now_secs: 0,
         };

@@ -16,6 +16,10 @@ use super::view::View;
 
 /// The shortest BOOTP packet (RFC 951): some ROMs drop anything less.
 const SHORTEST_REPLY: usize = 300;
+/// What an Ethernet frame holds beside the headers of IPv4 and UDP.
+const LONGEST_REPLY: usize = 1472;
+/// The header and what no reply goes without: options 53, 54, 51, 58, 59, 52 and the end.
+const LEAST: usize = 240 + 3 + 4 * 6 + 3 + 1;
 /// The fields of the header that options may overflow into.
 const SNAME: Range<usize> = 44..108;
 const FILE: Range<usize> = 108..236;
@@ -155,7 +159,7 @@ impl Options<'_> {
             self.octets.push(0);
             self.close(0);
         }
-        let server = || view.server_id.to_string().into_bytes();
+        let server = || view.own_address.to_string().into_bytes();
         match bootfile {
             Bootfile::RaspberryPi => {
                 self.add(OptionCode::TFTPServerName, &server());
@@ -201,26 +205,33 @@ impl Options<'_> {
 /// too, as far as nothing else is said there (option 52, RFC 2132 §9.3). PXE ROMs look for the boot file in `file` and never in
 /// an option that stands there, so a boot file keeps its field. What fits nowhere is left out.
 fn place(octets: &mut Vec<u8>, begin: usize, ends: &[usize], request: &Request) {
-    // RFC 6842 §3: the client-id is sent back; RFC 3046 §2.2: so is what the relay agent said, as the last option.
-    let tail = [
-        OptionCode::ClientIdentifier,
-        OptionCode::RelayAgentInformation,
-    ]
-    .map(|code| (u8::from(code), request.option(code)));
-    let tail_length: usize = tail
-        .iter()
-        .filter_map(|(_, content)| content.map(option_length))
-        .sum();
-    let room = (request.max_reply_octets()).saturating_sub(tail_length + 1); // and the end option
+    let takes = request.max_reply_octets();
+    let id = sent_back(request, OptionCode::ClientIdentifier, takes);
+    let id_length = id.map_or(0, option_length);
+    let agent_most = LONGEST_REPLY - id_length;
+    let agent = sent_back(request, OptionCode::RelayAgentInformation, agent_most);
+    let agent_length = agent.map_or(0, option_length);
+    let most = (takes + agent_length).min(LONGEST_REPLY);
+    let room = most.saturating_sub(id_length + agent_length + 1); // and the end option
     if octets.len() - begin > room {
         overload(octets, begin, ends, room);
     }
-    for (code, content) in tail {
+    for (code, content) in [
+        (OptionCode::ClientIdentifier, id),
+        (OptionCode::RelayAgentInformation, agent),
+    ] {
         if let Some(content) = content {
-            write_option(code, content, octets);
+            write_option(code.into(), content, octets);
         }
     }
     octets.push(255);
+}
+
+/// What is sent back at the end of a reply. RFC 6842 §3: the client-id, unless it leaves no room for a lease. RFC 3046 §2.2: what
+/// the relay agent said, as the last option; it is beside what the client takes, since the agent keeps it, but one that no
+/// frame holds is left out.
+fn sent_back(request: &Request, code: OptionCode, most: usize) -> Option<&[u8]> {
+    (request.option(code)).filter(|content| LEAST + option_length(content) <= most)
 }
 
 fn overload(octets: &mut Vec<u8>, begin: usize, ends: &[usize], room: usize) {
@@ -275,7 +286,7 @@ fn write_header(
     };
     // An HTTP URL stands for itself; siaddr names the TFTP server, and iPXE's ${next-server}.
     let siaddr = match bootfile {
-        Some(Bootfile::Tftp(_) | Bootfile::Script(_) | Bootfile::RaspberryPi) => view.server_id,
+        Some(Bootfile::Tftp(_) | Bootfile::Script(_) | Bootfile::RaspberryPi) => view.own_address,
         _ => Ipv4Addr::UNSPECIFIED,
     };
     let flags = match answer {

@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 
 use dhcproto::v4::{MessageType, OptionCode, borrowed};
 
-use crate::model::{ClientArch, ClientKey, MacAddr, Match, Silence, Uuid};
+use crate::model::{ClientArch, ClientKey, MacAddr, Match, Octets, Silence, Uuid};
 
 /// The magic cookie before the options (RFC 2131 §3).
 const MAGIC: [u8; 4] = [99, 130, 83, 99];
@@ -177,8 +177,8 @@ impl Request {
         Some(Ipv4Addr::from(octets)).filter(|address| !address.is_unspecified())
     }
 
-    /// Whether the client is one of those that these rules mean.
-    pub fn is_in(&self, rules: &Match) -> bool {
+    /// Whether the client, which is plugged in there, is one of those that these rules mean.
+    pub fn is_in(&self, rules: &Match, circuit_id: Option<&Octets>) -> bool {
         let hardware = &self.chaddr[..usize::from(self.hlen)];
         let vendor_class = self.option(OptionCode::ClassIdentifier);
         let user_class = self.option(OptionCode::UserClass);
@@ -208,8 +208,7 @@ impl Request {
                 .any(|prefix| hardware.starts_with(&prefix.0)),
         ) && holds(
             !rules.circuit_id.is_empty(),
-            self.circuit_id()
-                .is_some_and(|said| rules.circuit_id.iter().any(|w| w.0 == said)),
+            circuit_id.is_some_and(|said| rules.circuit_id.contains(said)),
         )
     }
 

@@ -17,6 +17,8 @@ pub enum Destination {
     Datagram(SocketAddrV4),
     /// 255.255.255.255 on the interface the request came from.
     Broadcast,
+    /// The same, and an ordinary datagram.
+    BroadcastAnd(SocketAddrV4),
     /// A frame to the hardware address: the client cannot answer ARP for an address it does not have yet.
     Frame { mac: MacAddr, address: Ipv4Addr },
 }
@@ -35,12 +37,16 @@ pub fn of_grant(request: &Request, yiaddr: Option<Ipv4Addr>) -> Destination {
     }
 }
 
-/// The destination of a NAK: broadcast unless relayed, since the client's address is the very thing in doubt (§4.3.2).
+/// The destination of a NAK: broadcast unless relayed, since the client's address is the very thing in doubt (§4.1). To one that
+/// extends its lease it goes to that address too: systemd-networkd hears no broadcast while it renews, and would keep the address
+/// until it rebinds; and a broadcast does not reach a client behind a relay agent, which renews past it.
 pub fn of_nak(request: &Request) -> Destination {
-    if request.giaddr.is_unspecified() {
+    if !request.giaddr.is_unspecified() {
+        to_relay(request)
+    } else if request.ciaddr.is_unspecified() {
         Destination::Broadcast
     } else {
-        to_relay(request)
+        Destination::BroadcastAnd(SocketAddrV4::new(request.ciaddr, CLIENT_PORT))
     }
 }
 
@@ -76,7 +82,11 @@ mod tests {
             of_grant(&renewing, Some(YIADDR)),
             Destination::Datagram(SocketAddrV4::new(YIADDR, 68))
         );
-        assert_eq!(of_nak(&renewing), Destination::Broadcast);
+        assert_eq!(
+            of_nak(&renewing),
+            Destination::BroadcastAnd(SocketAddrV4::new(YIADDR, 68))
+        );
+        assert_eq!(of_nak(&request(3, |_| ())), Destination::Broadcast);
     }
 
     #[test]

@@ -195,6 +195,7 @@ impl Server {
         let mut dhcp = describe(&self.interface, request);
         let ingress = Ingress {
             server_id: self.server_id,
+            is_unicast: datagram.to == Some(self.server_id),
             authoritative: self.authoritative,
             now_secs: now,
         };
@@ -293,26 +294,30 @@ impl Sender {
         }
         let (places, replies): (Vec<usize>, Vec<(&[u8], Way)>) = (at_once.iter().enumerate())
             .filter(|(_, outgoing)| !outgoing.octets.is_empty())
-            .map(|(place, o)| (place, (&octets[o.octets.clone()], way(o.to))))
+            .flat_map(|(place, outgoing)| {
+                let octets = &octets[outgoing.octets.clone()];
+                ways(outgoing.to).map(move |way| (place, (octets, way)))
+            })
             .unzip();
         let failed = match replies.as_slice() {
             [] => Vec::new(),
             replies => self.socket.send(self.source(), replies),
         };
-        let mut failed = failed.into_iter().peekable();
-        let mut places = places.into_iter().enumerate().peekable();
+        let mut failed = (failed.into_iter())
+            .map(|(reply, error)| (places[reply], error))
+            .peekable();
         let elapsed_us = u64::try_from(started.elapsed().as_micros()).ok();
         for (place, mut outgoing) in at_once.into_iter().enumerate() {
             if let Some(dhcp) = outgoing.event.dhcp_mut() {
                 dhcp.elapsed_us = elapsed_us;
             }
-            let reply = places
-                .next_if(|(_, of)| *of == place)
-                .map(|(reply, _)| reply);
-            let error = reply.and_then(|reply| failed.next_if(|(at, _)| *at == reply));
+            let mut error = None;
+            while let Some((_, next)) = failed.next_if(|(of, _)| *of == place) {
+                error = Some(next);
+            }
             match error {
                 None => emit(&outgoing.event),
-                Some((_, error)) => emit(&Event::SendFailed {
+                Some(error) => emit(&Event::SendFailed {
                     dhcp: outgoing
                         .event
                         .dhcp_mut()
@@ -349,17 +354,18 @@ impl Sender {
     }
 }
 
-fn way(to: Destination) -> Way {
-    match to {
-        Destination::Datagram(address) => Way::Datagram(address),
-        Destination::Broadcast => {
-            Way::Datagram(SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT))
+fn ways(to: Destination) -> impl Iterator<Item = Way> {
+    let broadcast = Way::Datagram(SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT));
+    let (first, second) = match to {
+        Destination::Datagram(address) => (Way::Datagram(address), None),
+        Destination::Broadcast => (broadcast, None),
+        Destination::BroadcastAnd(address) => (broadcast, Some(Way::Datagram(address))),
+        Destination::Frame { mac, address } => {
+            let to = SocketAddrV4::new(address, CLIENT_PORT);
+            (Way::Frame { mac, to }, None)
         }
-        Destination::Frame { mac, address } => Way::Frame {
-            mac,
-            to: SocketAddrV4::new(address, CLIENT_PORT),
-        },
-    }
+    };
+    [Some(first), second].into_iter().flatten()
 }
 
 /// Where the answer goes, and what is told of it.

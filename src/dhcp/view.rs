@@ -3,10 +3,12 @@
 
 use std::net::Ipv4Addr;
 
-use super::request::Request;
+use super::request::{Kind, Request};
 use crate::bindings::Bindings;
 use crate::catalog::Catalog;
-use crate::model::{Class, ClientKey, ClientPolicy, Layer, Lease, Pool, Reservation, Subnet};
+use crate::model::{
+    Class, ClientKey, ClientPolicy, Layer, Lease, Octets, Pool, Reservation, Subnet,
+};
 
 /// Link selection among a relay agent's words (RFC 3527).
 const LINK_SELECTION: u8 = 5;
@@ -18,6 +20,8 @@ const SERVER_ID_OVERRIDE: u8 = 11;
 pub struct Ingress {
     /// The server's address on the interface.
     pub server_id: Ipv4Addr,
+    /// It was sent to that address alone, and not broadcast.
+    pub is_unicast: bool,
     /// Clients that nothing is known of are refused, since no other server can know them.
     pub authoritative: bool,
     pub now_secs: u64,
@@ -37,10 +41,14 @@ pub struct View<'a> {
     pub reservation_rule: &'static str,
     /// What its leases are kept under; none if it has no identity.
     pub client: Option<ClientKey>,
+    /// The port it is plugged in, as its relay agent says, or said when it got the lease that it extends.
+    pub circuit_id: Option<Octets>,
     /// The classes it is in, in the order of the file.
     pub classes: Vec<&'a Class>,
     /// Option 54 of the reply: the server's address, or the one its relay agent wants said (RFC 5107).
     pub server_id: Ipv4Addr,
+    /// The server's own address on the interface: boot files are there, whoever stands for it as a DHCP server.
+    pub own_address: Ipv4Addr,
     pub authoritative: bool,
     pub now_secs: u64,
 }
@@ -53,9 +61,11 @@ impl<'a> View<'a> {
         bindings: &'a Bindings,
         ingress: Ingress,
     ) -> Option<Self> {
-        let (link, subnet_rule) = link_address(request, ingress.server_id);
+        let (link, subnet_rule) = link_address(request, catalog, ingress);
         let subnet = catalog.subnet_of(link)?;
-        let found = find_reservation(request, catalog);
+        let client = client_key(request, subnet.client_policy);
+        let circuit_id = circuit_id(request, client.as_ref(), bindings);
+        let found = find_reservation(request, circuit_id.as_ref(), catalog);
         let overridden = request
             .relay_address(SERVER_ID_OVERRIDE)
             .filter(|_| !request.giaddr.is_unspecified());
@@ -67,9 +77,11 @@ impl<'a> View<'a> {
             reservation: found.map(|(reservation, _)| reservation),
             reservation_rule: found
                 .map_or("no identity of it is in a reservation", |(_, rule)| rule),
-            client: client_key(request, subnet.client_policy),
-            classes: classes_of(request, catalog),
+            classes: classes_of(request, circuit_id.as_ref(), catalog),
+            client,
+            circuit_id,
             server_id: overridden.unwrap_or(ingress.server_id),
+            own_address: ingress.server_id,
             authoritative: ingress.authoritative,
             now_secs: ingress.now_secs,
         })
@@ -96,12 +108,23 @@ impl<'a> View<'a> {
         }
     }
 
+    /// What of the client's pools is not for it: exclusions, pools of classes that it is not in, and special addresses.
+    pub fn taken_out(&self) -> impl Iterator<Item = Pool> {
+        let of_others = (self.catalog.classes().iter())
+            .filter(|class| !self.classes.iter().any(|own| own.name == class.name))
+            .flat_map(|class| class.pools.iter().copied());
+        let special = self.subnet.never_given().chain([self.own_address]);
+        (self.subnet.exclude.iter().copied())
+            .chain(of_others)
+            .chain(special.map(Pool::of_one))
+    }
+
     /// Whether the client may be given this address from a pool: it lies in one of the client's, is nobody's special address,
     /// is reserved for nobody, and nobody else holds or declined it.
     pub fn is_free_for(&self, client: &ClientKey, address: Ipv4Addr) -> bool {
         self.is_in_pool(address)
             && self.subnet.can_be_given(address)
-            && address != self.server_id
+            && address != self.own_address
             && self.catalog.by_address(address).is_none()
             && !self
                 .bindings
@@ -180,7 +203,12 @@ impl<'a> View<'a> {
 }
 
 /// An address of the link the client is on, and who says so.
-pub fn link_address(request: &Request, server_id: Ipv4Addr) -> (Ipv4Addr, &'static str) {
+pub fn link_address(
+    request: &Request,
+    catalog: &Catalog,
+    ingress: Ingress,
+) -> (Ipv4Addr, &'static str) {
+    let is_extending = ingress.is_unicast && request.kind != Kind::Discover;
     let is_relayed = !request.giaddr.is_unspecified();
     if let Some(link) = request.relay_address(LINK_SELECTION).filter(|_| is_relayed) {
         (link, "its relay agent selects the link (RFC 3527)")
@@ -191,9 +219,15 @@ pub fn link_address(request: &Request, server_id: Ipv4Addr) -> (Ipv4Addr, &'stat
             request.giaddr,
             "its relay agent's address is there (giaddr, RFC 2131 §4.3.1)",
         )
+    } else if is_extending && catalog.subnet_of(request.ciaddr).is_some() {
+        // A client behind a relay agent renews past it, so that giaddr is empty and only ciaddr tells where it is.
+        (
+            request.ciaddr,
+            "it has an address there and asks this server alone (ciaddr, RFC 2131 §4.3.2)",
+        )
     } else {
         (
-            server_id,
+            ingress.server_id,
             "the interface that it was heard on is there (RFC 2131 §4.3.1)",
         )
     }
@@ -202,18 +236,36 @@ pub fn link_address(request: &Request, server_id: Ipv4Addr) -> (Ipv4Addr, &'stat
 /// The MAC counts first, since every stage of a boot has it alike; then client-id, UUID, and the port it is plugged in.
 fn find_reservation<'a>(
     request: &Request,
+    circuit_id: Option<&Octets>,
     catalog: &'a Catalog,
 ) -> Option<(&'a Reservation, &'static str)> {
     let by_mac = request.mac().and_then(|mac| catalog.by_mac(mac));
     let by_client_id = || catalog.by_client_id(request.client_id()?);
     let by_uuid = || catalog.by_uuid(request.uuid()?);
-    let by_circuit_id = || catalog.by_circuit_id(request.circuit_id()?);
+    let by_circuit_id = || catalog.by_circuit_id(&circuit_id?.0);
     by_mac
         .map(|own| (own, "by its MAC"))
         .or_else(|| Some((by_client_id()?, "by its client-id (61)")))
         .or_else(|| Some((by_uuid()?, "by its UUID (97)")))
         .or_else(|| Some((by_circuit_id()?, "by its circuit-id (82.1)")))
         .map(|(own, rule)| (&**own, rule))
+}
+
+/// Who renews past its relay agent says nothing of its port; its lease remembers.
+fn circuit_id(
+    request: &Request,
+    client: Option<&ClientKey>,
+    bindings: &Bindings,
+) -> Option<Octets> {
+    let said = request.circuit_id().map(|id| Octets(id.to_vec()));
+    said.or_else(|| {
+        let is_relayed = !request.giaddr.is_unspecified();
+        let lease = bindings.at(request.ciaddr).filter(|_| !is_relayed)?;
+        lease
+            .circuit_id
+            .clone()
+            .filter(|_| client == Some(&lease.client))
+    })
 }
 
 fn client_key(request: &Request, policy: ClientPolicy) -> Option<ClientKey> {
@@ -224,10 +276,14 @@ fn client_key(request: &Request, policy: ClientPolicy) -> Option<ClientKey> {
     }
 }
 
-fn classes_of<'a>(request: &Request, catalog: &'a Catalog) -> Vec<&'a Class> {
+fn classes_of<'a>(
+    request: &Request,
+    circuit_id: Option<&Octets>,
+    catalog: &'a Catalog,
+) -> Vec<&'a Class> {
     catalog
         .classes()
         .iter()
-        .filter(|class| request.is_in(&class.matches))
+        .filter(|class| request.is_in(&class.matches, circuit_id))
         .collect()
 }

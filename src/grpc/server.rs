@@ -164,6 +164,8 @@ impl Dhcp for Explainer {
             mode: self.mode,
             ingress: Ingress {
                 server_id,
+                // Whoever renews sends to the server alone; how this packet was sent is not known.
+                is_unicast: true,
                 authoritative: self.authoritative,
                 now_secs: now_secs(),
             },

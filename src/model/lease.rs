@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::MacAddr;
+use super::{MacAddr, Octets};
 
 /// How long an offered address is held: a PXE ROM repeats its DISCOVER after 4, 8, 16 and 32 seconds (PXE 2.1 §2.2.2).
 pub const OFFER_HOLD_SECS: u64 = 64;
@@ -32,6 +32,9 @@ pub struct Lease {
     /// The id of the reservation it was granted by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation: Option<String>,
+    /// The port its client is plugged in, as a relay agent said (option 82, sub-option 1): who renews does so past the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit_id: Option<Octets>,
 }
 
 /// What is known of an address.

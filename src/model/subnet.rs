@@ -78,6 +78,13 @@ impl Subnet {
                 && (address == self.cidr.network() || address == self.cidr.broadcast()))
     }
 
+    /// The addresses that no machine can be given, as `can_be_given` has it.
+    pub fn never_given(&self) -> impl Iterator<Item = Ipv4Addr> {
+        let ends = [self.cidr.network(), self.cidr.broadcast()];
+        let never = ends.into_iter().chain(self.router);
+        never.filter(|address| !self.can_be_given(*address))
+    }
+
     /// Whether the address is taken out of the pools.
     pub fn excludes(&self, address: Ipv4Addr) -> bool {
         self.exclude.iter().any(|range| range.holds(address))
@@ -88,6 +95,37 @@ impl Pool {
     /// Whether the address lies in the range.
     pub fn holds(&self, address: Ipv4Addr) -> bool {
         self.first <= address && address <= self.last
+    }
+
+    /// One address alone.
+    pub fn of_one(address: Ipv4Addr) -> Self {
+        Self {
+            first: address,
+            last: address,
+        }
+    }
+
+    /// What is left of it beside the other: nothing, one range or two.
+    pub fn without(&self, other: &Self) -> impl Iterator<Item = Self> + use<> {
+        let (first, last) = (self.first.to_bits(), self.last.to_bits());
+        let before = other
+            .first
+            .to_bits()
+            .checked_sub(1)
+            .map(|end| (first, end.min(last)));
+        let after = other
+            .last
+            .to_bits()
+            .checked_add(1)
+            .map(|start| (start.max(first), last));
+        [before, after]
+            .into_iter()
+            .flatten()
+            .filter(|(first, last)| first <= last)
+            .map(|(first, last)| Self {
+                first: Ipv4Addr::from_bits(first),
+                last: Ipv4Addr::from_bits(last),
+            })
     }
 
     /// How many addresses it has.

@@ -20,6 +20,7 @@ pub struct Inbox {
     octets: Vec<[u8; LARGEST_DATAGRAM]>,
     lengths: Vec<usize>,
     names: Vec<libc::sockaddr_in>,
+    controls: Vec<Control>,
     received: usize,
 }
 
@@ -46,6 +47,7 @@ impl Inbox {
             octets: vec![[0; LARGEST_DATAGRAM]; most],
             lengths: vec![0; most],
             names: vec![nobody; most],
+            controls: vec![Control([0; 32]); most],
             received: 0,
         }
     }
@@ -55,6 +57,7 @@ impl Inbox {
         (0..self.received).map(|at| Datagram {
             octets: &self.octets[at][..self.lengths[at].min(LARGEST_DATAGRAM)],
             from: address_of(&self.names[at]),
+            to: destination_of(&self.controls[at]),
         })
     }
 
@@ -76,11 +79,13 @@ impl Inbox {
                 header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
                 header.msg_hdr.msg_iov = &raw mut slices[at];
                 header.msg_hdr.msg_iovlen = 1;
+                header.msg_hdr.msg_control = self.controls[at].0.as_mut_ptr().cast();
+                header.msg_hdr.msg_controllen = self.controls[at].0.len() as _;
                 header
             })
             .collect();
-        // SAFETY: each header points to a name and a slice of its own, with their lengths, and all of them live until the
-        // call returns.
+        // SAFETY: each header points to a name, a slice and a control buffer of its own, with their lengths, and all of them
+        // live until the call returns.
         let received = unsafe {
             libc::recvmmsg(
                 fd,
@@ -91,8 +96,11 @@ impl Inbox {
             )
         };
         self.received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
-        for (length, header) in self.lengths.iter_mut().zip(&headers).take(self.received) {
-            *length = header.msg_len as usize;
+        for (at, header) in headers.iter().enumerate().take(self.received) {
+            self.lengths[at] = header.msg_len as usize;
+            if (header.msg_hdr.msg_controllen as usize) < size_of::<libc::cmsghdr>() {
+                self.controls[at] = Control([0; 32]);
+            }
         }
         Ok(self.received)
     }
@@ -156,7 +164,19 @@ pub(super) fn send(fd: RawFd, messages: &mut [Message]) -> Vec<(usize, io::Error
     failed
 }
 
-/// An `in_pktinfo` that says where a datagram comes from (ip(7)).
+/// Where a datagram was sent, if its control message is an `in_pktinfo` (ip(7)).
+fn destination_of(control: &Control) -> Option<Ipv4Addr> {
+    // SAFETY: the buffer is aligned and large enough for a header and an in_pktinfo behind it, and any octets are both.
+    let (header, info) = unsafe {
+        let at = control.0.as_ptr().cast::<libc::cmsghdr>();
+        let info = libc::CMSG_DATA(at).cast::<libc::in_pktinfo>();
+        (at.read(), info.read_unaligned())
+    };
+    (header.cmsg_level == libc::IPPROTO_IP && header.cmsg_type == libc::IP_PKTINFO)
+        .then(|| Ipv4Addr::from_bits(u32::from_be(info.ipi_addr.s_addr)))
+}
+
+/// An `in_pktinfo` that says where a datagram comes from.
 fn control(from: Option<Ipv4Addr>) -> Control {
     let mut control = Control([0; 32]);
     let Some(from) = from else {

@@ -76,6 +76,8 @@ pub fn now_secs() -> u64 {
 pub struct Datagram<'a> {
     pub octets: &'a [u8],
     pub from: Option<SocketAddrV4>,
+    /// Where it was sent: the server's address, or a broadcast one.
+    pub to: Option<Ipv4Addr>,
 }
 
 /// The way of one reply.
@@ -106,6 +108,7 @@ impl DhcpSocket {
         if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
             let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
         }
+        setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
         socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into())?;
         Ok(Self {
             udp: socket,

@@ -4,6 +4,7 @@
 //! Bindings are promised in memory before they are written (`Store::decide`), which can only keep an address from somebody
 //! longer than needed. The catalog changes in memory when it has changed on disk, and not before.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -55,8 +56,8 @@ struct Draft {
     sync: bool,
     /// Leases that were promised and can no longer be.
     overtaken: Vec<Lease>,
-    /// Addresses that a reservation has taken for its machine.
-    reserved: Vec<std::net::Ipv4Addr>,
+    /// Addresses that a reservation has taken for its machine, or left.
+    touched: Vec<Ipv4Addr>,
     now_secs: u64,
 }
 
@@ -112,7 +113,7 @@ impl Committer {
             revision: self.revision,
             sync: sync_is_due,
             overtaken: Vec::new(),
-            reserved: Vec::new(),
+            touched: Vec::new(),
             now_secs: 0,
         };
         let acknowledgements: Vec<Acknowledge> = jobs
@@ -147,7 +148,11 @@ impl Committer {
             });
             return;
         }
-        for address in draft.reserved {
+        for address in draft.touched {
+            match draft.catalog.by_address(address) {
+                Some(_) => bindings.reserve(address),
+                None => bindings.unreserve(address),
+            }
             // Whoever was promised it while its reservation was being written, too.
             let is_in_the_way =
                 (bindings.at(address)).is_some_and(|l| !may_hold(&draft.catalog, l));
@@ -251,7 +256,7 @@ impl Committer {
                 (reservation, RecordChange::DeleteReservation(id))
             }
         };
-        draft.catalog = next;
+        draft.follow(next, &reservation.id);
         draft.write_reservation(record, revision);
         let revoked = draft.revoke_against(&reservation, &self.shared.bindings());
         Ok(Written {
@@ -286,9 +291,16 @@ impl Draft {
         self.sync = true;
     }
 
+    /// Goes on with the next catalog, in which this reservation is another, or no more.
+    fn follow(&mut self, next: Catalog, id: &str) {
+        let address = |catalog: &Catalog| catalog.by_id(id).and_then(|known| known.address);
+        self.touched.extend(address(&self.catalog));
+        self.touched.extend(address(&next));
+        self.catalog = next;
+    }
+
     /// Takes back the lease that stands in the reservation's way: its address is no longer its holder's.
     fn revoke_against(&mut self, reservation: &Reservation, bindings: &Bindings) -> Vec<Lease> {
-        self.reserved.extend(reservation.address);
         let held = reservation
             .address
             .and_then(|address| bindings.at(address))

@@ -162,9 +162,16 @@ impl Store {
         if !forgotten.is_empty() {
             backend.write(&forgotten, true)?;
         }
+        let mut bindings: Bindings = leases.into_iter().collect();
+        for reservation in catalog.reservations(None) {
+            reservation
+                .address
+                .into_iter()
+                .for_each(|address| bindings.reserve(address));
+        }
         let shared = Arc::new(Shared {
             catalog: ArcSwap::from_pointee(catalog),
-            bindings: Mutex::new(leases.into_iter().collect()),
+            bindings: Mutex::new(bindings),
         });
         let (jobs, waiting) = sync_channel(WAITING_JOBS);
         let mut committer = Committer {

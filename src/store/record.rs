@@ -86,6 +86,7 @@ mod tests {
             expires_secs: 1_800_000_000,
             hostname: Some("node-1".into()),
             reservation: None,
+            circuit_id: None,
         };
         let (key, octets) = encode(&RecordChange::PutLease(lease.clone())).expect("encodes");
         assert_eq!(key, b"lease/\xc6\x12\x00\x64");

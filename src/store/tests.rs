@@ -40,11 +40,43 @@ fn lease(last: u8, client: u8, state: LeaseState) -> Lease {
         expires_secs: 1000,
         hostname: None,
         reservation: None,
+        circuit_id: None,
     }
 }
 
 fn open(backend: Box<dyn Backend>) -> (Store, Writer, Opened) {
     Store::open(backend, catalog()).expect("opens")
+}
+
+#[tokio::test]
+async fn the_search_for_a_free_address_passes_by_what_is_reserved_now_and_comes_back_to_what_no_longer_is()
+ {
+    let from_the_file = catalog().with(&Change::Create(node(100)));
+    let from_the_file = from_the_file.expect("fits");
+    let opened = Store::open(Box::<Memory>::default(), from_the_file);
+    let (store, _writer, _) = opened.expect("opens");
+    let pool = store.catalog().subnets()[0].pools[0];
+    let first = || store.bindings().longest_free(&pool).1.octets()[3];
+    assert_eq!(first(), 101);
+    let created = store.change(Change::Create(node(101)), 0).await;
+    assert_eq!(first(), 102);
+    let mut moved = created.expect("created").reservation;
+    moved.address = Some(address(102));
+    let update = Change::Update {
+        reservation: moved,
+        expected: None,
+    };
+    store.change(update, 0).await.expect("updated");
+    assert_eq!(first(), 101);
+    let bound = BindingChange::Put(lease(101, 9, LeaseState::Bound));
+    assert_eq!(store.bind(vec![bound], 0).await, Ok(vec![true]));
+    assert_eq!(first(), 103);
+    let delete = Change::Delete {
+        id: "node-101".into(),
+        expected: None,
+    };
+    store.change(delete, 0).await.expect("deleted");
+    assert_eq!(first(), 102);
 }
 
 /// A backend that fails when told to, and counts its writes.

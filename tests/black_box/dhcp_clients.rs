@@ -1,19 +1,14 @@
-//! DHCP clients that systems really have: ISC's dhclient and BusyBox's udhcpc, each on a link of its own.
+//! DHCP clients that systems really have: ISC's dhclient, BusyBox's udhcpc and systemd-networkd, each on a link of its own.
 
-use std::io::{BufRead as _, BufReader, Read};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use bootjack_api::v1::Reservation;
+use serde_json::Value;
 
 use crate::support::api::Api;
+use crate::support::clients::{self, Running, Told};
 use crate::support::netns::{Netns, server_and_client};
-use crate::support::service::{Home, Service, signal};
-
-/// A hang is a failure; this only bounds how long one is waited for.
-const HANG: Duration = Duration::from_secs(60);
+use crate::support::service::{Home, Service};
 
 const MAC: &str = "52:54:00:00:00:01";
 
@@ -23,31 +18,6 @@ mac = "52:54:00:00:00:01"
 address = "198.18.0.10"
 hostname = "node-1"
 "#;
-
-/// Both clients call a script with what they got. These use it, and say it in one form; nothing but the interface is touched.
-const DHCLIENT_SCRIPT: &str = r#"#!/bin/sh
-case $reason in
-PREINIT) ip link set "$interface" up ;;
-BOUND | RENEW | REBIND | REBOOT)
-    ip address flush dev "$interface"
-    ip address add "$new_ip_address/$new_subnet_mask" dev "$interface" ;;
-RELEASE | STOP | EXPIRE) ip address flush dev "$interface" ;;
-esac
-echo "$reason address=$new_ip_address hostname=$new_host_name domain=$new_domain_name router=$new_routers dns=$new_domain_name_servers lease=$new_dhcp_lease_time server=$new_dhcp_server_identifier"
-"#;
-const UDHCPC_SCRIPT: &str = r#"#!/bin/sh
-case $1 in
-deconfig) ip link set "$interface" up; ip address flush dev "$interface" ;;
-bound | renew) ip address replace "$ip/$mask" dev "$interface" ;;
-esac
-echo "$1 address=$ip hostname=$hostname domain=$domain router=$router dns=$dns lease=$lease server=$serverid"
-"#;
-const DHCLIENT_CONF: &str = "
-send host-name \"said-by-the-client\";
-request subnet-mask, broadcast-address, routers, domain-name, domain-name-servers, host-name;
-timeout 60;
-retry 1;
-";
 
 /// A service, and a namespace linked to it that a client runs in.
 struct Lab {
@@ -70,55 +40,18 @@ impl Lab {
         }
     }
 
-    /// dhclient in the foreground, with files of its own.
+    /// dhclient in the foreground.
     fn dhclient(&self) -> Running {
-        Running::start(self.dhclient_command(&["-d", "-1"]), "dhclient")
+        clients::dhclient(&self.client, &self.home, "")
     }
 
     fn dhclient_command(&self, arguments: &[&str]) -> Command {
-        let files = [
-            ("-cf", self.home.write("dhclient/conf", DHCLIENT_CONF)),
-            ("-sf", self.script("dhclient/script", DHCLIENT_SCRIPT)),
-            ("-lf", self.home.path().join("dhclient/leases")),
-            ("-pf", self.home.path().join("dhclient/pid")),
-        ];
-        // A copy: AppArmor's profile goes by path, and would not let it use these files.
-        let copy = self.home.path().join("dhclient/dhclient");
-        if !copy.exists() {
-            let program = find("dhclient", "isc-dhcp-client");
-            std::fs::copy(program, &copy).expect("copied");
-        }
-        let mut command = self.client.command(&copy.display().to_string());
-        command.args(arguments);
-        for (flag, path) in files {
-            command.arg(flag).arg(path);
-        }
-        command.arg("eth0");
-        command
+        clients::dhclient_command(&self.client, &self.home, "", arguments)
     }
 
     /// udhcpc in the foreground.
     fn udhcpc(&self, arguments: &[&str]) -> Running {
-        let program = find("udhcpc", "udhcpc");
-        let script = self.script("udhcpc/script", UDHCPC_SCRIPT);
-        let mut command = self.client.command(&program.display().to_string());
-        command
-            .args(["-f", "-i", "eth0", "-t", "60", "-T", "1", "-s"])
-            .arg(script)
-            .args(arguments);
-        Running::start(command, "udhcpc")
-    }
-
-    fn script(&self, path: &str, text: &str) -> PathBuf {
-        use std::os::unix::fs::PermissionsExt as _;
-        let known = self.home.path().join(path);
-        if known.exists() {
-            return known; // it may be running
-        }
-        let path = self.home.write(path, text);
-        let mode = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(&path, mode).expect("it is ours");
-        path
+        clients::udhcpc(&self.client, &self.home, arguments)
     }
 
     fn wait_for_ack(&self, n: usize) {
@@ -132,91 +65,7 @@ impl Lab {
     }
 }
 
-/// A program's path; what is missing fails the test by its package's name.
-fn find(program: &str, package: &str) -> PathBuf {
-    let path = std::env::var("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from))
-        .map(|directory| directory.join(program))
-        .find(|path| path.is_file())
-        .unwrap_or_else(|| {
-            panic!(
-                "{program} is missing: install {package}, or all of it by: deploy/packages.sh test"
-            )
-        })
-}
-
-/// A client that runs, and what it and its script say.
-struct Running {
-    child: Child,
-    lines: Receiver<String>,
-    name: &'static str,
-}
-
-impl Running {
-    fn start(mut command: Command, name: &'static str) -> Self {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("it starts");
-        let (say, lines) = channel();
-        let streams: [Box<dyn Read + Send>; 2] = [
-            Box::new(child.stdout.take().expect("piped")),
-            Box::new(child.stderr.take().expect("piped")),
-        ];
-        for stream in streams {
-            let say = say.clone();
-            std::thread::spawn(move || {
-                let lines = BufReader::new(stream).lines().map_while(Result::ok);
-                lines.for_each(|line| drop(say.send(line)));
-            });
-        }
-        Self { child, lines, name }
-    }
-
-    /// Waits for a line that begins with this word: what the script was called with, or the client's own.
-    fn wait_for(&self, word: &str) -> Told {
-        let mut before = Vec::new();
-        let deadline = Instant::now() + HANG;
-        loop {
-            let rest = deadline.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(rest) {
-                Ok(line) if line.split(' ').next() == Some(word) => return Told(line),
-                Ok(line) => before.push(line),
-                Err(error) => panic!("{} does not say {word}: {error}; {before:#?}", self.name),
-            }
-        }
-    }
-
-    fn signal(&self, name: &str) {
-        signal(self.child.id(), name);
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// One line of a script.
-#[derive(Debug)]
-struct Told(String);
-
 impl Told {
-    fn get(&self, name: &str) -> &str {
-        let mut words = self.0.split(' ').filter_map(|word| word.split_once('='));
-        let found = words.find(|(known, _)| *known == name);
-        found.expect("the script says it").1
-    }
-
-    fn address(&self) -> &str {
-        self.get("address")
-    }
-
     fn assert_is_reserved(&self) {
         let said = [
             "address", "hostname", "domain", "router", "dns", "lease", "server",
@@ -369,4 +218,112 @@ fn a_reservation_made_or_changed_over_grpc_takes_hold_at_the_next_word_of_its_ma
     let renewed = client.wait_for("renew");
     assert_eq!(renewed.address(), "198.18.0.150");
     assert_eq!(renewed.get("hostname"), "");
+}
+
+/// A client of some kind and how its words are to be understood.
+struct Real {
+    running: Running,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Dhclient,
+    Udhcpc,
+    Networkd,
+}
+
+impl Real {
+    fn start(kind: Kind, lab: &Lab) -> Self {
+        let running = match kind {
+            // It has no word for "renew", and renews every few seconds instead.
+            Kind::Dhclient => {
+                let soon = "supersede dhcp-renewal-time 3;\n";
+                clients::dhclient(&lab.client, &lab.home, soon)
+            }
+            Kind::Udhcpc => lab.udhcpc(&[]),
+            Kind::Networkd => clients::networkd(&lab.client, &lab.home),
+        };
+        Self { running, kind }
+    }
+
+    /// The next address that it gets anew.
+    fn bound(&self) -> String {
+        match self.kind {
+            Kind::Dhclient => self.running.wait_for("BOUND").address().to_owned(),
+            Kind::Udhcpc => self.running.wait_for("bound").address().to_owned(),
+            Kind::Networkd => {
+                let line = (self.running).wait_for_line("acquired", |line| {
+                    line.contains(" acquired from 198.18.0.1")
+                });
+                let (_, address) = line.split_once("DHCPv4 address ").expect("it says which");
+                address.split('/').next().expect("one at least").to_owned()
+            }
+        }
+    }
+
+    /// Has it ask for longer, from the address that it has.
+    fn renew(&mut self) {
+        match self.kind {
+            Kind::Dhclient => {}
+            Kind::Udhcpc => self.running.signal("USR1"),
+            Kind::Networkd => self.running.say("renew"),
+        }
+    }
+}
+
+/// It holds an address of the pool, which is then reserved for another machine, and gets another one; at last one is reserved
+/// for itself.
+fn a_reservation_takes_hold_of(kind: Kind) {
+    let lab = Lab::new("");
+    let api = Api::unix(&lab.home);
+    let mut client = Real::start(kind, &lab);
+    let first = client.bound();
+    let reserve = |mac: &str, address: &str| {
+        let reservation = Reservation {
+            mac: mac.to_owned(),
+            address: address.to_owned(),
+            ..Reservation::default()
+        };
+        api.create(reservation).expect("created");
+    };
+
+    reserve("52:54:00:00:00:02", &first);
+    let revoked = lab
+        .service
+        .wait_for("lease revoked: its address is reserved now", |_| true);
+    assert_eq!(
+        (&revoked["address"], &revoked["mac"]),
+        (&first.as_str().into(), &MAC.into())
+    );
+    client.renew();
+    let refused = |reason: &str| {
+        let is_it = |line: &Value| line["mac"] == MAC && line["reason"] == reason;
+        lab.service.wait_for("refused", is_it);
+    };
+    refused("reserved_for_another");
+    let second = client.bound();
+    assert_ne!(second, first);
+
+    reserve(MAC, "198.18.0.10");
+    client.renew();
+    refused("reserved_elsewhere");
+    assert_eq!(client.bound(), "198.18.0.10");
+    let acked = |line: &Value| line["mac"] == MAC && line["yiaddr"] == "198.18.0.10";
+    lab.service.wait_for("acked", acked);
+}
+
+#[test]
+fn a_reservation_takes_hold_of_dhclient() {
+    a_reservation_takes_hold_of(Kind::Dhclient);
+}
+
+#[test]
+fn a_reservation_takes_hold_of_udhcpc() {
+    a_reservation_takes_hold_of(Kind::Udhcpc);
+}
+
+#[test]
+fn a_reservation_takes_hold_of_systemd_networkd() {
+    a_reservation_takes_hold_of(Kind::Networkd);
 }

@@ -9,6 +9,7 @@ mod crash;
 mod dhcp_clients;
 mod dhcp_packets;
 mod dhcp_policy;
+mod dhcp_relay;
 mod firmware;
 mod grpc;
 mod http;

@@ -57,6 +57,7 @@ struct World {
     catalog: Catalog,
     bindings: Bindings,
     now: u64,
+    is_unicast: bool,
     authoritative: bool,
 }
 
@@ -66,6 +67,7 @@ impl World {
             catalog: catalog(),
             bindings: Bindings::default(),
             now: NOW,
+            is_unicast: false,
             authoritative: false,
         }
     }
@@ -77,6 +79,7 @@ impl World {
             &self.bindings,
             Ingress {
                 server_id: SERVER,
+                is_unicast: self.is_unicast,
                 authoritative: self.authoritative,
                 now_secs: self.now,
             },
@@ -368,6 +371,7 @@ fn the_servers_own_address_is_never_given_although_a_pool_holds_it() {
         &world.bindings,
         Ingress {
             server_id: address(101),
+            is_unicast: false,
             authoritative: false,
             now_secs: NOW,
         },
@@ -524,6 +528,52 @@ fn the_link_a_relay_agent_names_counts_before_its_own_address() {
         world.send(&request(9, 1, &[(118, &[198, 19, 0, 0])])),
         there
     );
+}
+
+#[test]
+fn a_client_behind_a_relay_agent_renews_past_it_in_its_own_subnet() {
+    let mut second = Subnet::of("198.19.0.0/24".parse().expect("a network"));
+    let theirs = Ipv4Addr::new(198, 19, 0, 50);
+    second.pools = vec![Pool::of_one(theirs)];
+    let mut world = World::new();
+    let first = world.catalog.subnets()[0].clone();
+    world.catalog = Catalog::new(Settings {
+        subnets: vec![first, second],
+        ..Settings::default()
+    });
+    let mut relayed = octets(9, 1, &[]);
+    relayed[24..28].copy_from_slice(&[198, 19, 0, 1]);
+    let discover = Request::parse(&relayed).expect("valid");
+    assert_eq!(world.send(&discover), offer(theirs));
+    let renew = with_ciaddr(9, 3, theirs, &[]);
+    let elsewhere = world.send(&renew);
+    assert_eq!(elsewhere, nak(NakReason::WrongNetwork), "broadcast here");
+    world.is_unicast = true;
+    assert_eq!(world.send(&renew), ack(theirs));
+    let foreign = with_ciaddr(9, 3, Ipv4Addr::new(192, 0, 2, 7), &[]);
+    assert_eq!(world.send(&foreign), nak(NakReason::WrongNetwork));
+}
+
+#[test]
+fn a_machine_known_by_the_port_it_is_plugged_in_renews_although_its_relay_agent_does_not_say_the_port_then()
+ {
+    let mut world = World::new();
+    let mut machine = Reservation::of("port-7".into(), Source::Api);
+    machine.identities.circuit_ids = vec![Octets(b"eth7".to_vec())];
+    machine.address = Some(address(30));
+    world.catalog = world.catalog.with(&Change::Create(machine)).expect("fits");
+    let relayed = |client, kind, options: &[(u8, &[u8])]| {
+        let options = [options, &[(82, b"\x01\x04eth7" as &[u8])]].concat();
+        let mut octets = octets(client, kind, &options);
+        octets[24..28].copy_from_slice(&[198, 18, 0, 2]);
+        Request::parse(&octets).expect("valid")
+    };
+    let select = [(54, &SERVER.octets() as &[u8]), (50, &address(30).octets())];
+    assert_eq!(world.send(&relayed(9, 3, &select)), ack(address(30)));
+    assert_eq!(world.renew(9, address(30)), ack(address(30)));
+    assert_eq!(world.renew(9, address(30)), ack(address(30)), "still");
+    let stranger = world.renew(8, address(30));
+    assert_eq!(stranger, nak(NakReason::ReservedForAnother));
 }
 
 #[test]

@@ -73,6 +73,7 @@ fn reply_to(
     let bindings = Bindings::default();
     let ingress = Ingress {
         server_id: SERVER,
+        is_unicast: false,
         authoritative: false,
         now_secs: 0,
     };
@@ -338,4 +339,37 @@ fn options_overflow_into_the_fields_that_nothing_else_needs() {
     let reply = reply_to(&request, &ack(), Some(program), &catalog);
     assert_eq!(reply.option(52), None);
     assert_eq!(reply.file(), b"snponly.efi");
+}
+
+#[test]
+fn what_is_sent_back_leaves_room_for_the_lease_within_what_the_client_takes() {
+    let (id, said) = ([7; 250], [8; 200]);
+    // In parts (RFC 3396): 500 octets of client-id, which 548 octets cannot hold beside a lease.
+    let request = packet(&[(53, &[3]), (61, &id), (61, &id), (82, &said)]);
+    let reply = reply_to(&request, &ack(), None, &catalog("node-1"));
+    assert_eq!(reply.option(61), None);
+    assert_eq!(reply.option(51), Some(&3600_u32.to_be_bytes()[..]));
+    assert_eq!(reply.option(82), Some(&said[..]), "the relay agent's own");
+    assert!(reply.octets.len() <= 548 + 202, "{}", reply.octets.len());
+    let takes_more = packet(&[
+        (53, &[3]),
+        (57, &1500_u16.to_be_bytes()),
+        (61, &id),
+        (61, &id),
+    ]);
+    let reply = reply_to(&takes_more, &ack(), None, &catalog("node-1"));
+    assert_eq!(reply.codes().iter().filter(|code| **code == 61).count(), 2);
+}
+
+#[test]
+fn a_relay_agent_that_stands_for_the_server_has_no_boot_files() {
+    let agent = [198, 18, 0, 2];
+    let said = [&[11, 4][..], &agent].concat();
+    let mut octets = packet(&[(53, &[3]), (60, b"PXEClient"), (93, &[0, 7]), (82, &said)]);
+    octets[24..28].copy_from_slice(&agent);
+    let program = Some(Bootfile::Tftp("snponly.efi".into()));
+    let reply = reply_to(&octets, &ack(), program, &catalog("node-1"));
+    assert_eq!(reply.option(54), Some(&agent[..]), "RFC 5107");
+    assert_eq!(reply.octets[20..24], SERVER.octets(), "siaddr");
+    assert_eq!(reply.option(66), Some(&b"198.18.0.1"[..]));
 }
