@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::catalog::Settings;
-use crate::model::{LeaseState, MacAddr, Pool, Source, Subnet};
+use crate::model::{ClientKey, LeaseState, MacAddr, Pool, Source, Subnet};
 
 fn address(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(198, 18, 0, last)
@@ -44,7 +44,7 @@ fn lease(last: u8, client: u8, state: LeaseState) -> Lease {
 }
 
 fn open(backend: Box<dyn Backend>) -> (Store, Writer, Opened) {
-    Store::open(backend, catalog()).expect("opens")
+    Store::open(backend, catalog(), 1).expect("opens")
 }
 
 /// A backend that fails when told to, and counts its writes.
@@ -190,13 +190,14 @@ async fn a_stored_reservation_that_the_configuration_contradicts_is_kept_but_not
             lease(100, 8, LeaseState::Bound),
         ],
         revision: 5,
+        ..Records::default()
     };
     let mut from_file = node(1);
     from_file.source = Source::ConfigFile;
     from_file.id = "from-file".into();
     let catalog = catalog().with(&Change::Create(from_file)).expect("fits");
     let (store, _writer, opened) =
-        Store::open(Box::new(Memory::with(records)), catalog).expect("opens");
+        Store::open(Box::new(Memory::with(records)), catalog, 1).expect("opens");
     assert_eq!(opened.set_aside.len(), 1);
     assert_eq!(opened.revoked, [lease(1, 7, LeaseState::Bound)]);
     assert_eq!(store.catalog().len(), 2);

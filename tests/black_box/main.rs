@@ -12,6 +12,7 @@ mod dhcp_policy;
 mod firmware;
 mod grpc;
 mod http;
+mod lifecycle;
 mod profiles;
 mod serve;
 mod support;

@@ -40,6 +40,11 @@ impl Http {
         Self::over(connect(netns, HTTP).expect("HTTP listens"))
     }
 
+    /// The same from this address, which becomes the namespace's.
+    pub fn connect_from(netns: &Netns, from: &str) -> Self {
+        Self::over(connect_from(netns, from, HTTP).expect("HTTP listens"))
+    }
+
     pub fn over(stream: TcpStream) -> Self {
         stream
             .set_read_timeout(Some(HANG))
@@ -155,6 +160,24 @@ impl Response {
 pub fn connect(netns: &Netns, address: &str) -> std::io::Result<TcpStream> {
     let address: SocketAddr = address.parse().expect("an address");
     netns.inside(|| TcpStream::connect_timeout(&address, HANG))
+}
+
+/// The same, from an address that the namespace is given for it: a machine's, to be taken for that machine.
+pub fn connect_from(netns: &Netns, from: &str, address: &str) -> std::io::Result<TcpStream> {
+    netns.ip(&["address", "replace", &format!("{from}/32"), "dev", "lo"]);
+    let source: SocketAddr = format!("{from}:0").parse().expect("an address");
+    let address: SocketAddr = address.parse().expect("an address");
+    netns.inside(|| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+        socket.bind(&source.into())?;
+        socket.connect_timeout(&address.into(), HANG)?;
+        Ok(socket.into())
+    })
+}
+
+/// One GET from this address.
+pub fn get_from(netns: &Netns, from: &str, target: &str) -> Response {
+    Http::connect_from(netns, from).get(target)
 }
 
 /// One GET on a connection of its own.
