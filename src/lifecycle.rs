@@ -377,7 +377,7 @@ fn script_fetched(
 }
 
 /// What is asked for this boot, unless it was taken up some time ago.
-fn next_boot(machine: &Machine, now_secs: u64) -> Option<BootFrom> {
+pub fn next_boot(machine: &Machine, now_secs: u64) -> Option<BootFrom> {
     let asked = machine.next_boot?;
     is_open(&asked, now_secs).then_some(asked.from)
 }

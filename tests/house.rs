@@ -36,7 +36,7 @@ const ROOMS: &[Room] = &[
         ],
         &[],
     ),
-    room(3, &["grpc/server", "grpc/convert"], &[]),
+    room(3, &["grpc/server", "grpc/convert", "grpc/machines"], &[]),
     room(2, &["store"], &[]),
     room(2, &["observe"], &[]),
     room(2, &["net"], &[]),

@@ -1,6 +1,9 @@
 //! A machine's life under a profile that installs: the right script to the right machine, once, and its call-backs.
 
+use bootjack_api::v1;
+use bootjack_api::v1::machine::{Mode, State};
 use serde_json::Value;
+use tonic::Code;
 
 use crate::support::api::{self, Api, Http, Response, node};
 use crate::support::netns::{Netns, server_and_client};
@@ -108,6 +111,30 @@ impl Lab {
     fn wait_for_change(&self, change: &str) -> Value {
         self.service
             .wait_for("lifecycle", |line| line["change"] == change)
+    }
+}
+
+/// Calls that have a name and nothing more.
+macro_rules! call {
+    ($lab:expr, $method:ident, $request:ident) => {
+        Api::unix(&$lab.home).machines(async |client| {
+            let name = "machines/node-10".to_owned();
+            client.$method(v1::$request { name }).await
+        })
+    };
+}
+
+impl Lab {
+    fn machine(&self) -> v1::Machine {
+        call!(self, get_machine, GetMachineRequest).expect("it is there")
+    }
+
+    fn next_boot(&self, next_boot: v1::NextBoot) -> Result<v1::Machine, tonic::Status> {
+        let request = v1::SetNextBootRequest {
+            name: "52:54:00:00:00:0a".to_owned(),
+            next_boot: next_boot.into(),
+        };
+        Api::unix(&self.home).machines(async |client| client.set_next_boot(request).await)
     }
 }
 
@@ -339,4 +366,119 @@ fn tftp(lab: &Lab, from: &str, name: &str) -> u8 {
         let _ = socket.send_to(&[0, 5, 0, 0, 0], server);
         answer[1]
     })
+}
+
+#[test]
+fn reinstalling_and_holding_a_machine_are_one_call_each() {
+    let lab = Lab::new("");
+    lab.reserve("installer");
+    assert_eq!(lab.machine().state(), State::Armed);
+    let first = lab.begin();
+    assert_eq!(lab.machine().answer, "installs, attempt 1");
+    let refused = call!(lab, arm_machine, ArmMachineRequest).expect_err("it installs");
+    assert_eq!(
+        (refused.code(), refused.message()),
+        (
+            Code::FailedPrecondition,
+            "machine node-10: it is installing; use reinstall to install it again"
+        )
+    );
+    assert_eq!(lab.get(&format!("{first}/events/done")).status, 200);
+    let done = lab.machine();
+    assert_eq!((done.state(), done.attempt), (State::Installed, 1));
+    assert_eq!(done.answer, "boots its local disk: installed");
+
+    let armed = call!(lab, reinstall_machine, ReinstallMachineRequest).expect("it may");
+    assert_eq!((armed.state(), armed.attempt), (State::Armed, 2));
+    let second = lab.begin();
+    assert_ne!(second, first);
+    assert_eq!(lab.get(&format!("{first}/nocloud/user-data")).status, 410);
+    assert_eq!(
+        lab.get(&format!("{second}/nocloud/user-data")).text(),
+        "#cloud-config\nattempt: 2\n"
+    );
+
+    let held = call!(lab, hold_machine, HoldMachineRequest).expect("it may");
+    assert_eq!(held.mode(), Mode::Held);
+    for target in [
+        format!("{SCRIPT}bios"),
+        format!("{second}/nocloud/user-data"),
+    ] {
+        let got = lab.get(&target);
+        assert_eq!(
+            (got.status, got.header("retry-after")),
+            (503, Some("30")),
+            "{target}"
+        );
+    }
+    let lab = lab.kill_and_restart();
+    assert_eq!(lab.machine().mode(), Mode::Held);
+    call!(lab, release_machine, ReleaseMachineRequest).expect("it may");
+    assert_eq!(lab.begin(), second, "it goes on where it was");
+}
+
+#[test]
+fn a_machine_is_rescued_or_sent_elsewhere_for_one_boot() {
+    let lab = Lab::new("");
+    lab.reserve("installer");
+    let none = call!(lab, rescue_machine, RescueMachineRequest).expect_err("there is none");
+    assert_eq!(none.code(), Code::FailedPrecondition, "{none:?}");
+
+    let lab = Lab::with("rescue = \"live\"\n", |_| ());
+    lab.reserve("installer");
+    lab.next_boot(v1::NextBoot::Disk).expect("it may");
+    assert!(is_local(&lab.script("bios")));
+    // Once: it is used up, but for a client that asks again at once.
+    lab.service
+        .wait_for("lifecycle", |line| line["change"] == "next_boot");
+    call!(lab, rescue_machine, RescueMachineRequest).expect("it may");
+    lab.next_boot(v1::NextBoot::Unspecified).expect("it may");
+    let rescue = lab.script("bios");
+    assert!(rescue.contains("/files/live/vmlinuz"), "{rescue}");
+    assert_eq!(lab.machine().state(), State::Armed, "nothing was installed");
+    lab.next_boot(v1::NextBoot::Network).expect("it is armed");
+    let base = lab.begin();
+    assert_eq!(lab.get(&format!("{base}/events/done")).status, 200);
+    let refused = lab
+        .next_boot(v1::NextBoot::Network)
+        .expect_err("it is installed");
+    assert_eq!(
+        refused.message(),
+        "machine node-10: it is installed; use reinstall to install it again"
+    );
+}
+
+#[test]
+fn a_machine_is_sent_to_its_disk_as_its_profile_or_its_reservation_says() {
+    let lab = Lab::with("", |home| {
+        let toml = format!("local_boot = \"reboot\"\n{INSTALLER}");
+        home.write("profiles/installer/profile.toml", toml);
+    });
+    lab.reserve("installer");
+    let base = lab.begin();
+    assert_eq!(lab.get(&format!("{base}/events/done")).status, 200);
+    assert!(lab.script("uefi").contains("\nreboot ||\n"));
+    let api = Api::unix(&lab.home);
+    let mut changed = node(10);
+    changed.name = "reservations/node-10".to_owned();
+    changed.local_boot = "exit".to_owned();
+    api.update(&["local_boot"], changed.clone())
+        .expect("it may");
+    let bios = lab.script("bios");
+    assert!(
+        !bios.contains("sanboot") && !bios.contains("reboot"),
+        "{bios}"
+    );
+    changed.local_boot = "sanboot".to_owned();
+    api.update(&["local_boot"], changed.clone())
+        .expect("it may");
+    assert!(lab.script("uefi").contains("sanboot"));
+    changed.local_boot = "fly".to_owned();
+    let refused = api
+        .update(&["local_boot"], changed)
+        .expect_err("no such way");
+    assert_eq!(
+        refused.message(),
+        "local_boot: `fly` is none of: exit, sanboot, reboot"
+    );
 }

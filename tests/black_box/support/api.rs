@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use bootjack_api::v1;
+use bootjack_api::v1::machines_client::MachinesClient;
 use bootjack_api::v1::reservations_client::ReservationsClient;
 use hyper_util::rt::TokioIo;
 use prost_types::FieldMask;
@@ -271,6 +272,15 @@ impl Api {
             page_token: token.to_owned(),
         };
         self.call(async |client| client.list_reservations(request).await)
+    }
+
+    /// Calls the machines' service.
+    pub fn machines<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut MachinesClient<Channel>) -> Answer<tonic::Response<T>>,
+    ) -> Answer<T> {
+        let answer = self.with(async |channel| work(&mut MachinesClient::new(channel)).await);
+        answer.map(tonic::Response::into_inner)
     }
 
     /// The names of all there are.
