@@ -51,6 +51,9 @@ pub fn load(path: &Path) -> anyhow::Result<Loaded> {
         profiles,
         options: config.options.clone(),
         classes: config.classes.clone(),
+        install_lease: Some(config.dhcp.install_lease),
+        rescue_profile: config.boot.rescue.clone(),
+        secrets_dir: None,
     });
     for at in &config.reservations {
         // Held against each other while the file was read; this finds nothing new.

@@ -4,6 +4,7 @@
 mod bind;
 mod explain;
 mod load;
+mod watch;
 
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ pub use self::load::{BadConfig, Loaded, load};
 use crate::dhcp::answer::Mode;
 use crate::dhcp::rogue::Lookout;
 use crate::model::Event;
+use crate::net::now_secs;
 use crate::observe::emit;
 use crate::store::{Store, open_sled};
 use crate::{grpc, http, tftp};
@@ -29,7 +31,7 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
     let Loaded { config, catalog } = loaded;
     raise_file_limit();
     let backend = open_sled(&config.data_dir)?;
-    let (store, writer, opened) = Store::open(backend, catalog)?;
+    let (store, writer, opened) = Store::open(backend, catalog, now_secs())?;
     tell_opened(&opened);
     let metrics = PrometheusBuilder::new().build_recorder();
     let render_metrics = metrics.handle();
@@ -54,6 +56,7 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
             Ok(())
         });
     }
+    tokio::spawn(watch::keep_watching(store.clone(), stop.clone()));
     for server in bound.ndp {
         let stop = stop.clone();
         tokio::spawn(server.serve(stop));
@@ -68,6 +71,10 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
         store.clone(),
         config.http.files.as_deref(),
         &config.boot.programs,
+        http::server::Rules {
+            bind: config.http.bind_documents,
+            gives_addresses: config.dhcp.mode == Mode::Server,
+        },
     )?;
     for listener in bound.http {
         let (shared, stop) = (shared.clone(), stop.clone());

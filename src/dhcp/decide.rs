@@ -355,9 +355,9 @@ fn is_declined(address: Ipv4Addr, view: &View) -> bool {
         .is_some_and(|lease| lease.state == LeaseState::Declined && lease.is_current(view.now_secs))
 }
 
-/// The subnet's lease time, or the shorter one the client asks for (RFC 2131 §4.3.1).
+/// The longest lease for the client, or the shorter one it asks for (RFC 2131 §4.3.1).
 fn lease_secs(request: &Request, view: &View) -> u32 {
-    let longest = view.lease_secs();
+    let (longest, _) = view.longest_lease(request);
     request.lease_secs.map_or(longest, |asked| {
         asked.clamp(SHORTEST_LEASE_SECS.min(longest), longest)
     })

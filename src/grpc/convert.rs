@@ -21,7 +21,7 @@ use crate::store::ChangeError;
 /// What every resource name starts with.
 const COLLECTION: &str = "reservations/";
 /// Fields that an update can change, in the order of the message.
-const FIELDS: [&str; 11] = [
+const FIELDS: [&str; 12] = [
     "mac",
     "address",
     "hostname",
@@ -33,6 +33,7 @@ const FIELDS: [&str; 11] = [
     "circuit_ids",
     "options",
     "program",
+    "local_boot",
 ];
 /// Objects in variables may be nested this deep.
 const DEEPEST: usize = 16;
@@ -76,6 +77,8 @@ pub(super) fn to_message(reservation: &Reservation) -> v1::Reservation {
             })
             .collect(),
         program: reservation.program.clone().unwrap_or_default(),
+        local_boot: (reservation.local_boot)
+            .map_or_else(String::new, |how| how.as_str().to_owned()),
     }
 }
 
@@ -119,9 +122,21 @@ pub(super) fn to_update(
 
 /// The reservation that a resource name means.
 pub(super) fn find<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Reservation, Status> {
-    let word = name.strip_prefix(COLLECTION).unwrap_or(name);
+    find_in(COLLECTION, catalog, name)
+}
+
+/// The reservation that a resource name of this collection means.
+pub(super) fn find_in<'a>(
+    collection: &str,
+    catalog: &'a Catalog,
+    name: &str,
+) -> Result<&'a Reservation, Status> {
+    let word = name.strip_prefix(collection).unwrap_or(name);
     if word.is_empty() {
-        return Err(invalid("name", "name is missing; wanted reservations/ID"));
+        return Err(invalid(
+            "name",
+            &format!("name is missing; wanted {collection}ID"),
+        ));
     }
     match catalog.named(word) {
         Some(reservation) => Ok(reservation),
@@ -165,6 +180,7 @@ fn masked_fields(
         "circuit_ids" => !message.circuit_ids.is_empty(),
         "options" => !message.options.is_empty(),
         "program" => !message.program.is_empty(),
+        "local_boot" => !message.local_boot.is_empty(),
         _ => !message.vars.is_empty(),
     };
     let paths = match mask {
@@ -229,6 +245,14 @@ fn set_field(
                 return Err(invalid("program", wanted));
             }
             reservation.program = text(program);
+        }
+        "local_boot" => {
+            reservation.local_boot = text(&message.local_boot)
+                .map(|how| {
+                    how.parse()
+                        .map_err(|e| invalid("local_boot", &format!("local_boot: {e}")))
+                })
+                .transpose()?;
         }
         "address" => {
             reservation.address = text(&message.address)

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::machines::{self, Act, ActError, Moved};
 use super::{Backend, ChangeError, RecordChange, Shared, StoreError, Then, Written};
 use crate::bindings::Bindings;
 use crate::catalog::{Catalog, Change, Refusal};
@@ -36,6 +37,12 @@ pub(super) enum Job {
         now_secs: u64,
         then: Option<Then>,
     },
+    Act {
+        id: String,
+        act: Act,
+        now_secs: u64,
+        reply: oneshot::Sender<Result<Moved, ActError>>,
+    },
     Close,
 }
 
@@ -49,10 +56,10 @@ pub(super) struct Committer {
 }
 
 /// The state that a batch of jobs works towards.
-struct Draft {
-    catalog: Catalog,
+pub(super) struct Draft {
+    pub(super) catalog: Catalog,
     records: Vec<RecordChange>,
-    revision: u64,
+    pub(super) revision: u64,
     sync: bool,
     /// Leases that were promised and can no longer be.
     overtaken: Vec<Lease>,
@@ -188,6 +195,20 @@ impl Committer {
                     None
                 }
             },
+            Job::Act {
+                id,
+                act,
+                now_secs,
+                reply,
+            } => match machines::act(draft, &id, act, now_secs) {
+                Ok(moved) => Some(Box::new(move |outcome| {
+                    let _ = reply.send(outcome.map(|()| moved).map_err(ActError::from));
+                })),
+                Err(refused) => {
+                    let _ = reply.send(Err(refused));
+                    None
+                }
+            },
             Job::Bind {
                 changes,
                 now_secs,
@@ -236,7 +257,8 @@ impl Committer {
                             expected,
                         });
                     }
-                    draft.write_reservation(RecordChange::DeleteReservation(id.clone()), revision);
+                    draft.write(RecordChange::DeleteReservation(id.clone()), revision);
+                    machines::forget(draft, id);
                     return Ok(Written {
                         reservation: reservation.clone(),
                         revoked: Vec::new(),
@@ -245,6 +267,7 @@ impl Committer {
             }
         }
         let next = draft.catalog.with(&change)?;
+        let is_new = matches!(change, Change::Create(_));
         let (reservation, record) = match change {
             Change::Create(reservation) | Change::Update { reservation, .. } => {
                 let record = RecordChange::PutReservation(reservation.clone());
@@ -257,7 +280,13 @@ impl Committer {
             }
         };
         draft.follow(next, &reservation.id);
-        draft.write_reservation(record, revision);
+        let is_gone = matches!(record, RecordChange::DeleteReservation(_));
+        draft.write(record, revision);
+        if is_new {
+            machines::create(draft, &reservation, now_secs);
+        } else if is_gone {
+            machines::forget(draft, &reservation.id);
+        }
         let revoked = draft.revoke_against(&reservation, &self.shared.bindings());
         Ok(Written {
             reservation,
@@ -284,7 +313,8 @@ impl Committer {
 }
 
 impl Draft {
-    fn write_reservation(&mut self, record: RecordChange, revision: u64) {
+    /// A record that is on disk before anybody hears of it, and whose loss would be noticed by its revision.
+    pub(super) fn write(&mut self, record: RecordChange, revision: u64) {
         self.revision = revision;
         self.records.push(record);
         self.records.push(RecordChange::Revision(revision));
@@ -297,6 +327,11 @@ impl Draft {
         self.touched.extend(address(&self.catalog));
         self.touched.extend(address(&next));
         self.catalog = next;
+    }
+
+    /// A record that goes with one that was just written.
+    pub(super) fn write_too(&mut self, record: RecordChange) {
+        self.records.push(record);
     }
 
     /// Takes back the lease that stands in the reservation's way: its address is no longer its holder's.

@@ -9,6 +9,7 @@
 
 mod commit;
 mod journal;
+mod machines;
 mod memory;
 pub mod profiles;
 mod record;
@@ -25,11 +26,12 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use self::commit::{Committer, Job, may_hold};
+pub use self::machines::{Act, ActError, Moved};
 pub use self::memory::Memory;
 pub use self::sled::Sled;
 use crate::bindings::Bindings;
 use crate::catalog::{Catalog, Change, Refusal};
-use crate::model::{BindingChange, ClientKey, Lease, Reservation};
+use crate::model::{BindingChange, Lease, Machine, Reservation};
 
 /// How many jobs may wait; more make their callers wait.
 const WAITING_JOBS: usize = 1024;
@@ -38,6 +40,7 @@ const WAITING_JOBS: usize = 1024;
 pub struct Records {
     pub reservations: Vec<Reservation>,
     pub leases: Vec<Lease>,
+    pub machines: Vec<Machine>,
     /// The last revision given out.
     pub revision: u64,
 }
@@ -49,6 +52,8 @@ pub enum RecordChange {
     DeleteReservation(String),
     PutLease(Lease),
     DeleteLease(std::net::Ipv4Addr),
+    PutMachine(Machine),
+    DeleteMachine(String),
     Revision(u64),
 }
 
@@ -136,9 +141,12 @@ pub struct Writer {
 
 impl Store {
     /// Opens a store over `backend`. `catalog` holds what the configuration says; the reservations of the backend are added.
+    ///
+    /// `now_secs` is what machines are armed at that the configuration file names for the first time.
     pub fn open(
         mut backend: Box<dyn Backend>,
         catalog: Catalog,
+        now_secs: u64,
     ) -> Result<(Self, Writer, Opened), StoreError> {
         let records = backend.load()?;
         let mut opened = Opened::default();
@@ -159,8 +167,15 @@ impl Store {
             .iter()
             .map(|lease| RecordChange::DeleteLease(lease.address))
             .collect();
-        if !forgotten.is_empty() {
-            backend.write(&forgotten, true)?;
+        let (catalog, settled) = machines::opened(
+            catalog,
+            records.machines,
+            |id| opened.set_aside.iter().any(|(aside, _)| aside.id == id),
+            now_secs,
+        );
+        let changes = [forgotten, settled].concat();
+        if !changes.is_empty() {
+            backend.write(&changes, true)?;
         }
         let mut bindings: Bindings = leases.into_iter().collect();
         for reservation in catalog.reservations(None) {
@@ -232,20 +247,9 @@ impl Store {
         }
     }
 
-    /// The machine that has this address, as far as reservations and leases say.
+    /// The name of the machine that has this address, as far as reservations and leases say.
     pub fn machine_at(&self, address: std::net::IpAddr) -> Option<String> {
-        let std::net::IpAddr::V4(address) = address else {
-            return None;
-        };
-        let catalog = self.shared.catalog.load();
-        if let Some(reservation) = catalog.by_address(address) {
-            return Some(reservation.title().to_owned());
-        }
-        let bindings = self.shared.bindings();
-        match &bindings.at(address)?.client {
-            ClientKey::Mac(mac) => Some(catalog.by_mac(*mac)?.title().to_owned()),
-            ClientKey::Id(_) => None,
-        }
+        Some(self.reservation_at(address)?.title().to_owned())
     }
 
     /// Writes a reservation. Returns when it is on disk and every later `catalog()` has it.
