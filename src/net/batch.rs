@@ -98,7 +98,7 @@ impl Inbox {
         self.received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
         for (at, header) in headers.iter().enumerate().take(self.received) {
             self.lengths[at] = header.msg_len as usize;
-            if (header.msg_hdr.msg_controllen as usize) < size_of::<libc::cmsghdr>() {
+            if header.msg_hdr.msg_controllen == 0 {
                 self.controls[at] = Control([0; 32]);
             }
         }
