@@ -1,110 +1,39 @@
-//! Every socket, before anything is served. In: the configuration. Out: sockets that listen, or one sentence that says which
+//! Sockets, before anything is served on them. In: the configuration. Out: sockets that listen, or one sentence that says which
 //! cannot and what to do about it.
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::time::Instant;
+use std::net::IpAddr;
 
-use anyhow::Context as _;
 use thiserror::Error;
 use tokio::net::TcpListener;
 
 use crate::config::{Config, GrpcListen};
 use crate::dhcp::bootfile::{BootServers, PROGRAMS};
-use crate::dhcp::limit::Limiter;
-use crate::dhcp::prober::Prober;
-use crate::dhcp::proxy::{BOOT_SERVER_PORT, Port as DhcpPort};
-use crate::dhcp::rogue::{Lookout, OwnXid};
-use crate::dhcp::route::SERVER_PORT;
-use crate::dhcp::server::{PATIENCE, Server as DhcpServer};
-use crate::model::{Cpu, Event, Firmware, MacAddr};
-use crate::net::{DhcpSocket, Interface, interfaces};
+use crate::grpc;
+use crate::model::{Cpu, Event, Firmware};
 use crate::observe::emit;
-use crate::store::Store;
-use crate::{grpc, ndp, tftp};
 
 /// A socket that could not be bound.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct CannotListen(String);
 
-/// Everything that is bound and not yet served.
+impl CannotListen {
+    /// With a sentence of one's own.
+    pub fn new(sentence: String) -> Self {
+        Self(sentence)
+    }
+}
+
+/// What is bound whatever interfaces there are, and not yet served.
 pub struct Bound {
-    pub dhcp: Vec<DhcpServer>,
-    pub tftp: Vec<tftp::server::Bound>,
-    pub http: Vec<TcpListener>,
     pub grpc: grpc::server::Bound,
     pub admin: Option<TcpListener>,
-    /// One for each interface.
-    pub lookouts: Vec<Lookout>,
-    pub ndp: Vec<ndp::server::Server>,
-    pub boot: Arc<BootServers>,
-    /// The addresses that DHCP is served from.
-    pub server_ids: Vec<Ipv4Addr>,
 }
 
-/// An interface that DHCP is served on, and the address it is served from.
-struct Port {
-    interface: String,
-    server_id: Ipv4Addr,
-    reason: String,
-    mac: Option<MacAddr>,
-}
-
-/// Binds all that the configuration asks for, and says where and why.
-pub async fn bind(config: &Config, store: &Store) -> anyhow::Result<Bound> {
-    let here = interfaces().context("cannot list this machine's interfaces")?;
-    let ports = choose_ports(config, &here)?;
-    let on_each_port = |port: u16| -> Vec<(SocketAddr, &'static str)> {
-        let why = "default: the address that DHCP serves from";
-        (ports.iter())
-            .map(|p| (SocketAddr::new(p.server_id.into(), port), why))
-            .collect()
-    };
-    let configured = |listen: Option<SocketAddr>, port: u16| match listen {
-        Some(address) => vec![(address, "configured")],
-        None => on_each_port(port),
-    };
-
-    let mut http = Vec::new();
-    for (address, reason) in configured(config.http.listen, 80) {
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|error| cannot_listen("http", &format!("{address}/tcp"), &error))?;
-        listening("http", &listener.local_addr()?.to_string(), reason);
-        http.push(listener);
-    }
-    let boot = Arc::new(boot_servers(config, &http)?);
-    let mut tftp = Vec::new();
-    for (address, reason) in configured(config.tftp.listen, 69) {
-        for address in each_address(address, &here) {
-            let bound = tftp::server::bind(address)
-                .map_err(|error| cannot_listen("tftp", &format!("{address}/udp"), &error))?;
-            listening("tftp", &bound.address().to_string(), reason);
-            tftp.push(bound);
-        }
-    }
-    let mut dhcp = Vec::new();
-    let mut lookouts = Vec::new();
-    let mut ndp = Vec::new();
-    for port in &ports {
-        let lookout = Lookout {
-            interface: port.interface.clone(),
-            mac: port.mac.unwrap_or(MacAddr([2, 0, 0, 0, 0, 1])),
-            server_id: port.server_id,
-            own_xid: OwnXid::default(),
-        };
-        for kind in [DhcpPort::Server, DhcpPort::BootServer] {
-            let own_xid = lookout.own_xid.clone();
-            dhcp.push(bind_dhcp(config, store, &boot, port, kind, own_xid)?);
-        }
-        if config.dhcp.answer_ipv6_solicitations {
-            ndp.extend(bind_ndp(port));
-        }
-        lookouts.push(lookout);
-    }
+/// Binds what operators and their programs use, and says where and why.
+pub async fn bind(config: &Config) -> anyhow::Result<Bound> {
     let grpc = grpc::server::bind(&config.grpc.listen)
         .await
         .map_err(|error| cannot_listen("grpc", &config.grpc.listen.to_string(), &error))?;
@@ -124,155 +53,11 @@ pub async fn bind(config: &Config, store: &Store) -> anyhow::Result<Bound> {
         }
         None => None,
     };
-    Ok(Bound {
-        dhcp,
-        tftp,
-        http,
-        grpc,
-        admin,
-        lookouts,
-        ndp,
-        boot,
-        server_ids: ports.iter().map(|port| port.server_id).collect(),
-    })
-}
-
-/// async-tftp answers from the address it is bound to: where all are asked for, each gets its own server.
-fn each_address(address: SocketAddr, here: &[Interface]) -> Vec<SocketAddr> {
-    if address.ip() != IpAddr::V4(Ipv4Addr::UNSPECIFIED) || address.port() == 0 {
-        return vec![address];
-    }
-    here.iter()
-        .flat_map(|interface| &interface.addresses)
-        .map(|a| SocketAddr::new((*a).into(), address.port()))
-        .collect()
-}
-
-fn bind_dhcp(
-    config: &Config,
-    store: &Store,
-    boot: &Arc<BootServers>,
-    port: &Port,
-    kind: DhcpPort,
-    own_xid: OwnXid,
-) -> anyhow::Result<DhcpServer> {
-    let Port {
-        interface,
-        server_id,
-        reason,
-        mac,
-    } = port;
-    let number = match kind {
-        DhcpPort::Server => SERVER_PORT,
-        DhcpPort::BootServer => BOOT_SERVER_PORT,
-    };
-    let socket = DhcpSocket::bind(interface, number, PATIENCE)
-        .map_err(|error| cannot_listen("dhcp", &format!("0.0.0.0:{number}/udp"), &error))?;
-    if kind == DhcpPort::Server && !socket.can_send_frames() {
-        emit(&Event::Noticed {
-            about: "dhcp",
-            detail: format!(
-                "{interface}: no raw socket (CAP_NET_RAW); clients without an address are answered by broadcast"
-            ),
-        });
-    }
-    let reason = match kind {
-        DhcpPort::Server => format!("{reason}; server identifier {server_id}"),
-        DhcpPort::BootServer => format!("{reason}; boot server of PXE 2.1 §2.5"),
-    };
-    listening("dhcp", &format!("0.0.0.0:{number}%{interface}"), &reason);
-    let index = Interface::index(interface).context("the interface has gone")?;
-    let prober = Prober::new(interface.clone(), index, *mac, store.clone());
-    Ok(DhcpServer {
-        interface: interface.clone(),
-        server_id: *server_id,
-        port: kind,
-        mode: config.dhcp.mode,
-        authoritative: config.dhcp.authoritative,
-        limiter: Limiter::new(config.dhcp.limit),
-        started: Instant::now(),
-        own_xid,
-        prober: Arc::new(prober),
-        socket: Arc::new(socket),
-        boot: boot.clone(),
-        store: store.clone(),
-    })
-}
-
-/// Best effort: without it machines boot all the same, later.
-fn bind_ndp(port: &Port) -> Option<ndp::server::Server> {
-    let index = Interface::index(&port.interface).ok()?;
-    match ndp::server::Server::bind(&port.interface, index, port.mac?) {
-        Ok(server) => {
-            let reason =
-                "default: iPXE waits 15 s for an IPv6 router where nobody says that there is none";
-            listening("ndp", &format!("[ff02::2]%{}", port.interface), reason);
-            Some(server)
-        }
-        Err(error) => {
-            emit(&Event::Noticed {
-                about: "ndp",
-                detail: format!(
-                    "{}: cannot answer IPv6 router solicitations: {error}; iPXE waits 15 s for them",
-                    port.interface
-                ),
-            });
-            None
-        }
-    }
-}
-
-/// The interfaces named, or else those with an address in a subnet; each with the address it serves from.
-fn choose_ports(config: &Config, here: &[Interface]) -> anyhow::Result<Vec<Port>> {
-    let in_a_subnet = |interface: &Interface| {
-        (interface.addresses.iter().copied())
-            .find(|a| config.subnets.iter().any(|subnet| subnet.cidr.contains(a)))
-    };
-    let Some(names) = &config.dhcp.interfaces else {
-        let ports: Vec<Port> = (here.iter())
-            .filter_map(|interface| {
-                Some(Port {
-                    server_id: in_a_subnet(interface)?,
-                    interface: interface.name.clone(),
-                    reason: "default: it has an address in a subnet".to_owned(),
-                    mac: interface.mac,
-                })
-            })
-            .collect();
-        if ports.is_empty() {
-            anyhow::bail!(CannotListen(
-                "dhcp: no interface has an address in a subnet; give one an address, or name interfaces in dhcp.interfaces"
-                    .to_owned()
-            ));
-        }
-        return Ok(ports);
-    };
-    let port = |name: &String| {
-        let Some(interface) = here.iter().find(|interface| interface.name == *name) else {
-            let names: Vec<&str> = here.iter().map(|i| i.name.as_str()).collect();
-            anyhow::bail!(CannotListen(format!(
-                "dhcp: interface {name} does not exist; this machine has: {}",
-                names.join(", ")
-            )));
-        };
-        let first = interface.addresses.first().copied();
-        let Some(server_id) = in_a_subnet(interface).or(first) else {
-            anyhow::bail!(CannotListen(format!(
-                "dhcp: interface {name} has no IPv4 address; give it one: ip address add ADDRESS/PREFIX dev {name}"
-            )));
-        };
-        Ok(Port {
-            interface: name.clone(),
-            server_id,
-            reason: "configured".to_owned(),
-            mac: interface.mac,
-        })
-    };
-    names.iter().map(port).collect()
+    Ok(Bound { grpc, admin })
 }
 
 /// The network boot programs that are there.
-pub fn programs(config: &Config) -> BTreeSet<String> {
+fn programs(config: &Config) -> BTreeSet<String> {
     (PROGRAMS.iter())
         .flat_map(|(_, _, names)| names.iter())
         .filter(|(_, name)| config.boot.programs.join(name).is_file())
@@ -280,20 +65,21 @@ pub fn programs(config: &Config) -> BTreeSet<String> {
         .collect()
 }
 
-fn boot_servers(config: &Config, http: &[TcpListener]) -> io::Result<BootServers> {
-    let addresses = http
-        .iter()
-        .map(TcpListener::local_addr)
-        .collect::<io::Result<Vec<SocketAddr>>>()?;
-    let one_address = match addresses[..] {
-        [SocketAddr::V4(one)] if !one.ip().is_unspecified() => Some(*one.ip()),
+/// What machines boot from, and where.
+pub fn boot_servers(config: &Config) -> BootServers {
+    let http_address = match config.http.listen.map(|listen| listen.ip()) {
+        Some(IpAddr::V4(address)) if !address.is_unspecified() => Some(address),
         _ => None,
     };
-    let servers = BootServers {
+    BootServers {
         programs: programs(config),
-        http_port: addresses.first().map_or(80, SocketAddr::port),
-        http_address: one_address,
-    };
+        http_port: config.http.listen.map_or(80, |listen| listen.port()),
+        http_address,
+    }
+}
+
+/// Says which machines there is no network boot program for.
+pub fn say_what_is_missing(servers: &BootServers, config: &Config) {
     for (cpu, firmware) in [
         (Cpu::X86_64, Firmware::Bios),
         (Cpu::X86_64, Firmware::Uefi),
@@ -309,10 +95,10 @@ fn boot_servers(config: &Config, http: &[TcpListener]) -> io::Result<BootServers
             });
         }
     }
-    Ok(servers)
 }
 
-fn listening(protocol: &'static str, address: &str, reason: &str) {
+/// Says that it listens there, and why there.
+pub fn listening(protocol: &'static str, address: &str, reason: &str) {
     emit(&Event::Listening {
         protocol,
         address: address.to_owned(),
@@ -321,7 +107,7 @@ fn listening(protocol: &'static str, address: &str, reason: &str) {
 }
 
 /// One sentence: what, where, why, and what to do about it.
-fn cannot_listen(protocol: &str, place: &str, error: &io::Error) -> CannotListen {
+pub fn cannot_listen(protocol: &str, place: &str, error: &io::Error) -> CannotListen {
     let (kind, port) = match place.rsplit_once('/') {
         Some((address, "udp")) => ("u", address.rsplit_once(':').map(|(_, port)| port)),
         Some((address, "tcp")) => ("t", address.rsplit_once(':').map(|(_, port)| port)),

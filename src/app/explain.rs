@@ -1,6 +1,6 @@
 //! What would be answered to a packet, asked of the running service, or worked out here where none runs.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use anyhow::Context as _;
 use bootjack_api::v1;
@@ -12,7 +12,6 @@ use tonic::transport::{Channel, Endpoint};
 use super::bind;
 use super::load::Loaded;
 use crate::config::{Config, GrpcListen};
-use crate::dhcp::bootfile::BootServers;
 use crate::dhcp::explain::{World, explain as explain_here};
 use crate::dhcp::proxy::Port;
 use crate::dhcp::view::Ingress;
@@ -41,7 +40,7 @@ pub async fn explain(
     }
     let Loaded { config, catalog } = loaded;
     let (store, writer) = open_store(&config, catalog)?;
-    let boot = boot_servers(&config);
+    let boot = bind::boot_servers(&config);
     let (catalog, bindings) = (store.catalog(), store.bindings());
     let explained = asked
         .into_iter()
@@ -90,18 +89,6 @@ fn open_store(
     };
     let (store, writer, _) = opened;
     Ok((store, writer))
-}
-
-fn boot_servers(config: &Config) -> BootServers {
-    let http_address = match config.http.listen.map(|listen| listen.ip()) {
-        Some(IpAddr::V4(address)) if !address.is_unspecified() => Some(address),
-        _ => None,
-    };
-    BootServers {
-        programs: bind::programs(config),
-        http_port: config.http.listen.map_or(80, |listen| listen.port()),
-        http_address,
-    }
 }
 
 /// The address DHCP would be served from: one of this machine's in a subnet, or else the first subnet's router, or first host.

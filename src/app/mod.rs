@@ -4,8 +4,11 @@
 mod bind;
 mod explain;
 mod load;
+mod port;
+mod ports;
 mod watch;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -15,13 +18,12 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::explain::{Asked, explain};
 pub use self::load::{BadConfig, Loaded, load};
-use crate::dhcp::answer::Mode;
-use crate::dhcp::rogue::Lookout;
+use self::ports::Ports;
+use crate::grpc;
 use crate::model::Event;
 use crate::net::now_secs;
 use crate::observe::emit;
 use crate::store::{Store, open_sled};
-use crate::{grpc, http, tftp};
 
 /// How long requests that run may take to finish once the service is asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -38,67 +40,28 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
     // A second service in one process (a test) keeps the first one's.
     let _ = metrics::set_global_recorder(metrics);
 
-    let bound = bind::bind(&config, &store).await?;
-    if config.dhcp.authoritative {
-        refuse_beside_others(&bound.lookouts).await?;
-    }
+    let config = Arc::new(config);
+    let ports = Ports::open(config.clone(), store.clone(), stop.clone()).await?;
+    let bound = bind::bind(&config).await?;
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
-    if config.dhcp.look_for_others && config.dhcp.mode == Mode::Server {
-        for lookout in bound.lookouts {
-            let stop = stop.clone();
-            tokio::spawn(lookout.keep_looking(stop));
-        }
-    }
-    for server in bound.dhcp {
-        let stop = stop.clone();
-        tasks.spawn_blocking(move || {
-            server.serve(&stop);
-            Ok(())
-        });
-    }
     tokio::spawn(watch::keep_watching(store.clone(), stop.clone()));
-    for server in bound.ndp {
-        let stop = stop.clone();
-        tokio::spawn(server.serve(stop));
-    }
-    let (programs, tftp_root) = (&config.boot.programs, config.tftp.root.as_deref());
-    let served = tftp::server::Served::new(programs, tftp_root, store.clone());
-    for server in bound.tftp {
-        let (served, stop) = (served.clone(), stop.clone());
-        tasks.spawn(async move { Ok(server.serve(served, stop).await?) });
-    }
-    let shared = http::server::Shared::new(
-        store.clone(),
-        config.http.files.as_deref(),
-        &config.boot.programs,
-        http::server::Rules {
-            bind: config.http.bind_documents,
-            gives_addresses: config.dhcp.mode == Mode::Server,
-        },
-    )?;
-    for listener in bound.http {
-        let (shared, stop) = (shared.clone(), stop.clone());
-        tasks.spawn(async move {
-            http::server::serve(listener, shared, stop).await;
-            Ok(())
-        });
-    }
     if let Some(listener) = bound.admin {
         let stop = stop.clone();
         tasks.spawn(async move { serve_admin(listener, render_metrics, stop).await });
     }
     let explainer = grpc::server::Explainer {
         store: store.clone(),
-        boot: bound.boot,
+        boot: ports.boot(),
         mode: config.dhcp.mode,
         authoritative: config.dhcp.authoritative,
-        server_ids: bound.server_ids,
+        server_ids: ports.server_ids(),
     };
     let (grpc_store, grpc_stop) = (store.clone(), stop.clone());
     tasks.spawn(async move {
         let served = bound.grpc.serve(grpc_store, explainer, grpc_stop).await;
         served.map_err(|error| anyhow::anyhow!("grpc: {error}"))
     });
+    tasks.spawn(ports.keep_up());
     emit(&Event::Ready {
         reservations: store.catalog().len(),
         leases: store.bindings().len(),
@@ -112,20 +75,6 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
         elapsed_ms: u64::try_from(stopping.elapsed().as_millis()).unwrap_or(u64::MAX),
     });
     ended
-}
-
-/// An authoritative server refuses what others have promised: it must be alone.
-async fn refuse_beside_others(lookouts: &[Lookout]) -> anyhow::Result<()> {
-    for lookout in lookouts {
-        let others = lookout.look().await.unwrap_or_default();
-        if let Some(other) = others.first() {
-            anyhow::bail!(
-                "dhcp: another DHCP server, {other}, answers on {}; stop it, or take dhcp.authoritative out of the configuration",
-                lookout.interface
-            );
-        }
-    }
-    Ok(())
 }
 
 /// A thousand machines that boot at once hold a thousand transfers: the soft limit of 1024 files is a habit, not a need.

@@ -64,6 +64,8 @@ pub struct Config {
 pub struct Dhcp {
     /// None: every interface with an address in a subnet.
     pub interfaces: Option<Vec<String>>,
+    /// Whether to start although an interface or an address is not there yet.
+    pub wait_for_interfaces: bool,
     pub mode: Mode,
     /// Whether clients that nothing is known of are refused rather than left to another server.
     pub authoritative: bool,
@@ -230,6 +232,7 @@ fn read_dhcp(section: &mut Section, lines: &mut BTreeMap<&'static str, usize>) -
         }
         names
     });
+    let wait_for_interfaces = (section.boolean("wait_for_interfaces")).is_some_and(|at| at.value);
     let authoritative = section.boolean("authoritative").is_some_and(|at| at.value);
     let mode = match section.text("mode") {
         None => Mode::Server,
@@ -253,6 +256,7 @@ fn read_dhcp(section: &mut Section, lines: &mut BTreeMap<&'static str, usize>) -
     let per_second = per_second.map_or(DEFAULT_RATE_LIMIT, |at| at.value);
     Dhcp {
         interfaces,
+        wait_for_interfaces,
         mode,
         authoritative,
         look_for_others,

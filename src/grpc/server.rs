@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bootjack_api::v1;
 use bootjack_api::v1::dhcp_server::{Dhcp, DhcpServer};
 use bootjack_api::v1::machines_server::MachinesServer;
@@ -143,9 +144,11 @@ pub struct Explainer {
     pub boot: Arc<BootServers>,
     pub mode: Mode,
     pub authoritative: bool,
-    /// The addresses that DHCP is served from.
-    pub server_ids: Vec<Ipv4Addr>,
+    pub server_ids: ServerIds,
 }
+
+/// The addresses that DHCP is served from, as they change.
+pub type ServerIds = Arc<ArcSwap<Vec<Ipv4Addr>>>;
 
 #[tonic::async_trait]
 impl Dhcp for Explainer {
@@ -154,7 +157,7 @@ impl Dhcp for Explainer {
         request: Request<v1::ExplainDhcpRequest>,
     ) -> Result<Response<v1::ExplainDhcpResponse>, Status> {
         let request = request.into_inner();
-        let server_id = convert::to_server_id(&request.server_address, &self.server_ids)?;
+        let server_id = convert::to_server_id(&request.server_address, &self.server_ids.load())?;
         let port = if request.boot_server_port {
             Port::BootServer
         } else {

@@ -13,6 +13,12 @@ pub enum Event {
         address: String,
         reason: String,
     },
+    /// A protocol listens there no longer.
+    Gone {
+        protocol: &'static str,
+        address: String,
+        reason: String,
+    },
     /// Everything listens.
     Ready { reservations: usize, leases: usize },
     /// The service has stopped and everything is on disk.

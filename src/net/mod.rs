@@ -3,6 +3,7 @@
 
 pub mod arp;
 mod batch;
+pub mod watch;
 
 use std::io;
 use std::mem::zeroed;

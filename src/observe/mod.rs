@@ -44,6 +44,11 @@ pub fn emit(event: &Event) {
             address,
             reason,
         } => tracing::info!(protocol, address, reason, "listening"),
+        Event::Gone {
+            protocol,
+            address,
+            reason,
+        } => tracing::warn!(protocol, address, reason, "gone"),
         Event::Ready {
             reservations,
             leases,
@@ -210,6 +215,7 @@ fn count(event: &Event) {
         }
         Event::Revoked { .. } => counter!("bootjack_leases_revoked_total").increment(1),
         Event::Listening { .. }
+        | Event::Gone { .. }
         | Event::Ready { .. }
         | Event::Stopped { .. }
         | Event::SetAside { .. }

@@ -89,15 +89,20 @@ impl Drop for Netns {
 /// A server's namespace, whose `lan0` has 198.18.0.1/24, linked to a client's, whose `eth0` has this MAC and no address.
 pub fn server_and_client(mac: &str) -> (Netns, Netns) {
     let (server, client) = (Netns::new("srv"), Netns::new("cli"));
+    link(&server, &client, mac);
+    server.ip(&["address", "add", "198.18.0.1/24", "dev", "lan0"]);
+    (server, client)
+}
+
+/// A link from the one's `lan0` to the other's `eth0`, which has this MAC. Neither has an address.
+pub fn link(server: &Netns, client: &Netns, mac: &str) {
     let (s, c) = (server.name(), client.name());
     run(&[
         "link", "add", "lan0", "netns", s, "type", "veth", "peer", "name", "eth0", "netns", c,
     ]);
-    server.ip(&["address", "add", "198.18.0.1/24", "dev", "lan0"]);
     server.ip(&["link", "set", "lan0", "up"]);
     client.ip(&["link", "set", "eth0", "address", mac]);
     client.ip(&["link", "set", "eth0", "up"]);
-    (server, client)
 }
 
 /// Runs `ip`; what it says is the failure.
