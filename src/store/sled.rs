@@ -59,6 +59,9 @@ impl Sled {
             .open()
             .map_err(|error| broken(&error))?;
         let file = File::open(path.join("db")).map_err(|error| broken(&error))?;
+        // Tokens of running installations are in it.
+        file.set_permissions(Permissions::from_mode(0o600))
+            .map_err(|error| broken(&error))?;
         let directory = File::open(data_dir).map_err(|error| broken(&error))?;
         Ok(Self {
             path: data_dir.to_owned(),
