@@ -316,6 +316,9 @@ impl Catalog {
                 ),
             );
         }
+        if let Some(problem) = self.unreadable(reservation) {
+            return invalid("vars", problem);
+        }
         self.check_untaken(reservation)
     }
 

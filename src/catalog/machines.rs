@@ -1,12 +1,13 @@
 //! Where machines stand, beside what the operator wants of them: by reservation, and by the tokens of their attempts.
 
+use std::path::{Component, Path};
 use std::sync::Arc;
 
 use imbl::HashMap;
 use sha2::{Digest as _, Sha256};
 
 use super::Catalog;
-use crate::model::{Machine, Profile, Reservation, Token, TokenDigest};
+use crate::model::{Machine, Profile, Reservation, SecretRef, Source, Token, TokenDigest, Var};
 
 /// Machines by their reservation's id.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +41,45 @@ impl Catalog {
     /// The profile of machines that are to be rescued, if there is one.
     pub fn rescue_profile(&self) -> Option<&Profile> {
         self.profiles().get(&self.settings.rescue_profile)
+    }
+
+    /// Why a secret of the reservation is not read, if one is not: who calls the API may have read what lies in `secrets.dir`,
+    /// and nothing else of this computer.
+    pub(super) fn unreadable(&self, reservation: &Reservation) -> Option<String> {
+        let secrets = reservation.vars.values().flat_map(Var::secrets);
+        for secret in secrets {
+            let path = match (secret, reservation.source) {
+                (SecretRef::File(path), Source::ConfigFile) => {
+                    if !Path::new(&path).is_absolute() {
+                        return Some(format!(
+                            "vars name secret_file {path}, which is not an absolute path"
+                        ));
+                    }
+                    continue;
+                }
+                (SecretRef::Env(_), Source::ConfigFile) => continue,
+                (SecretRef::Env(name), Source::Api) => {
+                    return Some(format!(
+                        "vars name secret_env {name}, which the API cannot; use secret_file"
+                    ));
+                }
+                (SecretRef::File(path), Source::Api) => path,
+            };
+            let Some(dir) = self.secrets_dir() else {
+                return Some(format!(
+                    "vars name secret_file {path}, and secrets.dir is not set in the configuration file"
+                ));
+            };
+            let whole = dir.join(&path);
+            let is_plain = |part| matches!(part, Component::Normal(_) | Component::RootDir);
+            if !whole.starts_with(dir) || !whole.components().all(is_plain) {
+                return Some(format!(
+                    "vars name secret_file {path}, which lies outside secrets.dir ({})",
+                    dir.display()
+                ));
+            }
+        }
+        None
     }
 
     /// The catalog with this in place of what was known of the machine.

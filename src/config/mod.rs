@@ -54,6 +54,8 @@ pub struct Config {
     pub grpc: Grpc,
     pub boot: Boot,
     pub admin: Admin,
+    /// Where secrets are that reservations made over the API may name; without it they may name none.
+    pub secrets_dir: Option<PathBuf>,
     /// Those of the file, each with its line.
     pub reservations: Vec<At<Reservation>>,
     /// The line of every path and address in it, for problems that only the machine it runs on can show.
@@ -160,6 +162,8 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
     let rescue = boot.text("rescue").map(|at| at.value);
     let programs = path(&mut boot, "programs", "boot.programs");
     let profiles_dir = path(&mut boot, "profiles", "boot.profiles");
+    let mut secrets = root.section("secrets");
+    let secrets_dir = path(&mut secrets, "dir", "secrets.dir");
     let mut listen = |section: &mut Section, place: &'static str, example| {
         let at = section.parsed::<SocketAddr>("listen", example)?;
         lines.insert(place, at.line);
@@ -169,7 +173,7 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
     let http_listen = listen(&mut http, "http.listen", "198.18.0.1:80");
     let mut admin = root.section("admin");
     let admin_listen = listen(&mut admin, "admin.listen", "127.0.0.1:9469");
-    for section in [&tftp, &http, &boot, &admin] {
+    for section in [&tftp, &http, &boot, &admin, &secrets] {
         section.finish();
     }
 
@@ -203,6 +207,7 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
         admin: Admin {
             listen: admin_listen,
         },
+        secrets_dir,
         reservations,
         lines,
     }

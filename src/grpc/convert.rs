@@ -12,10 +12,10 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::catalog::{Catalog, Change, Refusal};
 use crate::config::default_id;
-use crate::config::reader::is_variable_name;
+use crate::config::reader::{check_secrets, is_variable_name};
 use crate::dhcp::explain::Explanation;
 use crate::dhcp::options;
-use crate::model::{Octets, Options, Reservation, Source, Var, Vars};
+use crate::model::{HIDDEN, Octets, Options, Reservation, Source, Var, Vars};
 use crate::store::ChangeError;
 
 /// What every resource name starts with.
@@ -110,9 +110,13 @@ pub(super) fn to_update(
         .reservation
         .as_ref()
         .ok_or_else(|| invalid("reservation", "reservation is missing"))?;
-    let mut reservation = find(catalog, &message.name)?.clone();
+    let known = find(catalog, &message.name)?;
+    let mut reservation = known.clone();
     for field in masked_fields(request.update_mask.as_ref(), message)? {
         set_field(&mut reservation, message, field)?;
+    }
+    for (name, var) in &mut reservation.vars {
+        keep_secrets(var, known.vars.get(name));
     }
     Ok(Change::Update {
         expected: to_revision(&message.etag)?,
@@ -330,9 +334,30 @@ fn to_vars(values: &BTreeMap<String, Value>) -> Result<Vars, Status> {
                 let text = format!("vars.{name}: wanted a string, number, truth value, list or object without null, nested at most {DEEPEST} deep");
                 invalid("vars", &text)
             })?;
+            check_secrets(&var)
+                .map_err(|problem| invalid("vars", &format!("vars.{name}: {problem}")))?;
             Ok((name.clone(), var))
         })
         .collect()
+}
+
+/// What is shown of a secret and sent back stands for the secret that is there.
+fn keep_secrets(var: &mut Var, known: Option<&Var>) {
+    let is_shown = matches!(var, Var::Text(text) if text == HIDDEN);
+    match (var, known) {
+        (var, Some(known)) if is_shown && known.secret().is_some() => *var = known.clone(),
+        (Var::List(vars), Some(Var::List(known))) => {
+            for (var, known) in vars.iter_mut().zip(known) {
+                keep_secrets(var, Some(known));
+            }
+        }
+        (Var::Map(fields), Some(Var::Map(known))) => {
+            for (name, var) in fields {
+                keep_secrets(var, known.get(name));
+            }
+        }
+        _ => {}
+    }
 }
 
 fn to_var(value: &Value, depth: usize) -> Option<Var> {
@@ -362,8 +387,10 @@ fn to_var(value: &Value, depth: usize) -> Option<Var> {
     })
 }
 
+/// A secret is answered as `(secret)`, whatever place it names.
 fn to_value(var: &Var) -> Value {
     let kind = match var {
+        secret if secret.secret().is_some() => Kind::StringValue(HIDDEN.to_owned()),
         Var::Bool(value) => Kind::BoolValue(*value),
         Var::Integer(number) => Kind::NumberValue(*number as f64),
         Var::Number(number) => Kind::NumberValue(*number),

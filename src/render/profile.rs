@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::config::read_local_boot;
 use crate::config::reader::{Problem, Reader, Section};
-use crate::model::{BootFiles, Cpu, Install, Profile};
+use crate::model::{BootFiles, Cpu, Install, Profile, SecretRef, Var};
 
 /// The file that makes a directory a profile.
 pub const PROFILE_FILE: &str = "profile.toml";
@@ -40,6 +40,14 @@ pub fn read(name: &str, mut files: BTreeMap<String, String>) -> Result<Profile, 
     let root = &mut reader.root;
     let description = root.text("description").map(|at| at.value);
     let vars = root.vars("vars", &GIVEN_NAMES);
+    let relative = (vars.values().flat_map(Var::secrets)).find_map(|secret| match secret {
+        SecretRef::File(path) if !path.starts_with('/') => Some(path),
+        _ => None,
+    });
+    if let Some(path) = relative {
+        let text = format!("secret_file {path} is not an absolute path");
+        root.report(0, "vars", text);
+    }
     let mut boot = BTreeMap::new();
     for cpu in Cpu::ALL {
         if root.has(cpu.as_str()) {

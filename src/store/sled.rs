@@ -91,6 +91,9 @@ impl Sled {
             .cache_capacity(64 << 20)
             .open()
             .map_err(|error| broken(&error))?;
+        // Tokens of running installations are in it.
+        std::fs::set_permissions(path.join("db"), Permissions::from_mode(0o600))
+            .map_err(|error| broken(&error))?;
         let directory = File::open(data_dir).map_err(|error| broken(&error))?;
         let checkpoint = match db.get(CHECKPOINT).map_err(|error| broken(&error))? {
             None => 0,

@@ -482,3 +482,300 @@ fn a_machine_is_sent_to_its_disk_as_its_profile_or_its_reservation_says() {
         "local_boot: `fly` is none of: exit, sanboot, reboot"
     );
 }
+
+#[test]
+fn what_is_made_for_a_machine_goes_to_its_own_address_alone() {
+    let lab = Lab::new("");
+    lab.reserve("installer");
+    let ask = |from: &str, target: &str| api::get_from(&lab.netns, from, target);
+    for from in [STRANGER, "198.18.0.1", "127.0.0.1"] {
+        let got = ask(from, &format!("{SCRIPT}bios"));
+        assert_eq!((got.status, got.text()), (403, "403 Forbidden\n"), "{from}");
+    }
+    assert_eq!(
+        lab.machine().state(),
+        State::Armed,
+        "strangers begin nothing"
+    );
+    let line = (lab.service).wait_for("refused", |line| line["client"] == STRANGER);
+    assert_eq!(
+        (&line["machine"], &line["path"], &line["reason"]),
+        (
+            &"node-10".into(),
+            &"boot.ipxe".into(),
+            &"it was asked for from an address that is not the machine's".into()
+        )
+    );
+    let base = lab.begin();
+    for path in [
+        "nocloud/user-data",
+        "documents/preseed.cfg",
+        "files/installer/vmlinuz",
+    ] {
+        assert_eq!(
+            ask(STRANGER, &format!("{base}/{path}")).status,
+            403,
+            "{path}"
+        );
+        assert_eq!(lab.get(&format!("{base}/{path}")).status, 200, "{path}");
+    }
+    assert_eq!(ask(STRANGER, &format!("{base}/events/done")).status, 403);
+    assert_eq!(lab.machine().state(), State::Installing);
+    for path in ["nocloud/user-data", "documents/preseed.cfg"] {
+        let by_name = format!("/machines/52-54-00-00-00-0a/{path}");
+        assert_eq!(lab.get(&by_name).status, 403, "by its token alone");
+    }
+    // One that is served on every boot is bound to its address too.
+    let live = v1::Reservation {
+        profile: "live".to_owned(),
+        ..node(11)
+    };
+    Api::unix(&lab.home).create(live).expect("created");
+    let target = "/machines/52-54-00-00-00-0b/nocloud/user-data";
+    assert_eq!(ask("198.18.0.11", target).status, 200);
+    assert_eq!(ask(STRANGER, target).status, 403);
+}
+
+#[test]
+fn where_no_lease_says_who_a_machine_is_it_is_who_fetched_its_script_first() {
+    let lab = Lab::new("");
+    let unplaced = v1::Reservation {
+        profile: "installer".to_owned(),
+        address: String::new(),
+        ..node(10)
+    };
+    Api::unix(&lab.home).create(unplaced).expect("created");
+    let base = lab.begin();
+    let lab = lab.kill_and_restart();
+    let ask = |from: &str, target: &str| api::get_from(&lab.netns, from, target).status;
+    assert_eq!(ask(STRANGER, &format!("{SCRIPT}bios")), 403);
+    assert_eq!(ask(STRANGER, &format!("{base}/nocloud/user-data")), 403);
+    assert_eq!(ask(MACHINE, &format!("{base}/nocloud/user-data")), 200);
+}
+
+#[test]
+fn behind_a_translator_of_addresses_the_token_opens_alone() {
+    let (netns, _client) = server_and_client("52:54:00:00:00:0a");
+    let home = Home::new();
+    home.write("profiles/installer/profile.toml", INSTALLER);
+    home.write("profiles/installer/user-data.j2", USER_DATA);
+    let listen = "listen = \"198.18.0.1:80\"";
+    let config = home
+        .config("")
+        .replace(listen, &format!("{listen}\nbind_documents = \"token\""));
+    let service = Service::start(&netns, &home, &config);
+    let lab = Lab {
+        netns,
+        home,
+        service,
+        config,
+        _client,
+    };
+    lab.reserve("installer");
+    let base = lab.begin();
+    let got = api::get_from(&lab.netns, STRANGER, &format!("{base}/nocloud/user-data"));
+    assert_eq!(got.status, 200);
+}
+
+#[test]
+fn a_token_is_never_told_and_opens_nothing_once_its_attempt_is_over() {
+    let lab = Lab::new("");
+    lab.reserve("installer");
+    let base = lab.begin();
+    for unknown in [
+        "0".repeat(32),
+        "x".to_owned(),
+        "%00".to_owned(),
+        "..".to_owned(),
+    ] {
+        let got = lab.get(&format!("/t/{unknown}/nocloud/user-data"));
+        assert_eq!(
+            (got.status, got.text()),
+            (404, "404 Not Found\n"),
+            "{unknown}"
+        );
+    }
+    for path in [
+        "",
+        "/",
+        "/nocloud",
+        "/nocloud/other",
+        "/%ff",
+        "/files/none",
+        "/events/x",
+    ] {
+        assert_eq!(lab.get(&format!("{base}{path}")).status, 404, "{path}");
+    }
+    assert_eq!(
+        lab.post(&format!("{base}/nocloud/user-data"), "").status,
+        405
+    );
+    assert_eq!(lab.post(&format!("{base}/events/done"), "").status, 200);
+    assert_eq!(
+        lab.get(&format!("{base}/events/done")).status,
+        200,
+        "whoever lost the answer asks again"
+    );
+    for path in [
+        "nocloud/user-data",
+        "documents/preseed.cfg",
+        "files/installer/vmlinuz",
+        "events/failed",
+        "events/started",
+    ] {
+        let got = lab.get(&format!("{base}/{path}"));
+        assert_eq!((got.status, got.text()), (410, "410 Gone\n"), "{path}");
+    }
+    let line = (lab.service).wait_for("refused", |line| line["path"] == "preseed.cfg");
+    assert_eq!(line["reason"], "the attempt it was made for is over");
+    let token = &base[3..];
+    let (_, log) = lab.service.terminate();
+    let told: Vec<&Value> = log
+        .iter()
+        .filter(|l| l.to_string().contains(token))
+        .collect();
+    assert!(told.is_empty(), "{told:#?}");
+    // What is written down of it is for the service's user alone.
+    let file = lab.home.path().join("data/db/db");
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &std::fs::metadata(file).expect("it is there").permissions(),
+    );
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+const SECRET: &str = "s3cret: \"&<";
+
+/// A service whose secrets lie in `secrets` of its home, and in its environment.
+fn with_secrets(more: &str) -> Lab {
+    let (netns, client) = server_and_client("52:54:00:00:00:0a");
+    let home = Home::new();
+    home.write("secrets/root.password", format!("{SECRET}\n"));
+    home.write("other/file", "of somebody else");
+    std::os::unix::fs::symlink("../other/file", home.path().join("secrets/link")).expect("made");
+    let place = home.path().display().to_string();
+    let profile = format!(
+        "{LIVE}[vars]\nown = {{ secret_file = \"{place}/other/file\" }}\n[documents]\nd = \"d.j2\"\nbroken = \"broken.j2\"\n"
+    );
+    home.write("profiles/live/profile.toml", profile);
+    home.write("profiles/live/d.j2", "{{ own }}|{{ password|json }}\n");
+    home.write(
+        "profiles/live/broken.j2",
+        "{{ password|karg }}{{ password|int }}\n",
+    );
+    let config = home.config(&format!("{more}\n[secrets]\ndir = \"{place}/secrets\"\n"));
+    let file = home.write("bootjackd.toml", &config);
+    let mut command = netns.command("env");
+    command.arg(format!("ROOT_PASSWORD={SECRET}"));
+    command.arg(crate::support::service::program());
+    command.args([
+        "serve",
+        "--log-format",
+        "json",
+        "--log",
+        "debug",
+        "--config",
+    ]);
+    command.arg(file);
+    let service = Service::run(command);
+    service.wait_for("ready", |_| true);
+    Lab {
+        netns,
+        home,
+        service,
+        config,
+        _client: client,
+    }
+}
+
+fn secret_file(path: &str) -> prost_types::Value {
+    use prost_types::value::Kind;
+    let fields = [("secret_file".to_owned(), api::text(path))].into();
+    prost_types::Value {
+        kind: Some(Kind::StructValue(prost_types::Struct { fields })),
+    }
+}
+
+#[test]
+fn a_secret_is_read_when_it_is_needed_and_shown_to_its_machine_alone() {
+    let lab = with_secrets("");
+    let api = Api::unix(&lab.home);
+    let mut wanted = node(10);
+    wanted.profile = "live".to_owned();
+    wanted.vars = [("password".to_owned(), secret_file("root.password"))].into();
+    let made = api.create(wanted.clone()).expect("created");
+    assert_eq!(made.vars["password"], api::text("(secret)"));
+    let document = || lab.get("/machines/52-54-00-00-00-0a/documents/d");
+    assert_eq!(document().text(), "of somebody else|\"s3cret: \\\"&<\"\n");
+    // What was shown may be sent back with what is changed.
+    let mut changed = made.clone();
+    changed.vars.insert("x".to_owned(), api::text("y"));
+    let changed = api.update(&["vars"], changed).expect("it may");
+    assert_eq!(changed.vars["password"], api::text("(secret)"));
+    lab.home.write("secrets/root.password", "another");
+    assert_eq!(document().text(), "of somebody else|\"another\"\n");
+    lab.home.write("secrets/root.password", SECRET);
+    assert_eq!(
+        lab.get("/machines/52-54-00-00-00-0a/documents/broken")
+            .status,
+        500
+    );
+    std::fs::remove_file(lab.home.path().join("secrets/root.password")).expect("removed");
+    assert_eq!(document().status, 500);
+    let (_, log) = lab.service.terminate();
+    for line in &log {
+        let text = line.to_string();
+        assert!(
+            !text.contains("s3cret") && !text.contains("of somebody else"),
+            "{text}"
+        );
+    }
+    let why = log.iter().rfind(|line| line["message"] == "not rendered");
+    let why = why.expect("it is told")["error"].clone();
+    assert_eq!(
+        why,
+        "secret_file root.password: No such file or directory (os error 2)"
+    );
+}
+
+#[test]
+fn the_api_has_nothing_read_but_what_lies_in_secrets_dir() {
+    let lab = with_secrets("");
+    let api = Api::unix(&lab.home);
+    let create = |value: prost_types::Value| {
+        let mut wanted = node(10);
+        wanted.profile = "live".to_owned();
+        wanted.vars = [("password".to_owned(), value)].into();
+        api.create(wanted)
+    };
+    for path in ["/etc/shadow", "../other/file", "a/../../other/file"] {
+        let refused = create(secret_file(path)).expect_err(path);
+        assert_eq!(refused.code(), Code::InvalidArgument, "{path}");
+        assert!(
+            refused.message().contains("outside secrets.dir"),
+            "{refused:?}"
+        );
+    }
+    use prost_types::value::Kind;
+    let of_environment = prost_types::Value {
+        kind: Some(Kind::StructValue(prost_types::Struct {
+            fields: [("secret_env".to_owned(), api::text("ROOT_PASSWORD"))].into(),
+        })),
+    };
+    let refused = create(of_environment).expect_err("not over the API");
+    assert!(
+        refused.message().contains("secret_env ROOT_PASSWORD"),
+        "{refused:?}"
+    );
+    create(secret_file("link")).expect("a link looks like a file from here");
+    let got = lab.get("/machines/52-54-00-00-00-0a/documents/d");
+    assert_eq!(got.status, 500, "and is followed nowhere");
+}
+
+#[test]
+fn a_reservation_of_the_file_may_name_a_secret_of_the_environment() {
+    let lab = with_secrets(
+        "[[reservation]]\nmac = \"52:54:00:00:00:0a\"\naddress = \"198.18.0.10\"\nprofile = \"live\"\nvars = { password = { secret_env = \"ROOT_PASSWORD\" } }\n",
+    );
+    let got = lab.get("/machines/52-54-00-00-00-0a/documents/d");
+    assert_eq!(got.text(), "of somebody else|\"s3cret: \\\"&<\"\n");
+}
