@@ -322,3 +322,106 @@ fn catch_up(db: &::sled::Db, file: &Path, ahead: &Latest, number: u64) -> Result
         .map_err(|error| error.to_string())?;
     sync()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::model::{ClientKey, Lease, LeaseState, MacAddr};
+
+    fn put(last: u8, expires_secs: u64) -> RecordChange {
+        RecordChange::PutLease(Lease {
+            address: Ipv4Addr::new(198, 18, 0, last),
+            client: ClientKey::Mac(MacAddr([2, 0, 0, 0, 0, last])),
+            state: LeaseState::Bound,
+            expires_secs,
+            hostname: None,
+            reservation: None,
+            circuit_id: None,
+        })
+    }
+
+    fn delete(last: u8) -> RecordChange {
+        RecordChange::DeleteLease(Ipv4Addr::new(198, 18, 0, last))
+    }
+
+    /// The leases that a new start finds, as last octet and expiry.
+    fn found(home: &Path) -> Result<Vec<(u8, u64)>, StoreError> {
+        let records = Sled::open(home)?.load()?;
+        let mut leases: Vec<(u8, u64)> = (records.leases.iter())
+            .map(|lease| (lease.address.octets()[3], lease.expires_secs))
+            .collect();
+        leases.sort_unstable();
+        Ok(leases)
+    }
+
+    fn copy(from: &Path, to: &Path) {
+        std::fs::create_dir_all(to).expect("made");
+        for entry in std::fs::read_dir(from).expect("readable").flatten() {
+            let (here, there) = (entry.path(), to.join(entry.file_name()));
+            match here.is_dir() {
+                true => copy(&here, &there),
+                false => drop(std::fs::copy(here, there).expect("copied")),
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_found_wherever_a_checkpoint_was_cut_off() {
+        let home = tempfile::tempdir().expect("a directory");
+        let moments = tempfile::tempdir().expect("a directory");
+        let mut taken = Vec::new();
+        let mut take = |name: &str, wanted: &[(u8, u64)]| {
+            copy(home.path(), &moments.path().join(name));
+            taken.push((name.to_owned(), wanted.to_vec()));
+        };
+        let mut store = Sled::open(home.path()).expect("opens");
+        store
+            .write(&[put(1, 10), put(2, 10)], true)
+            .expect("written");
+        take("before", &[(1, 10), (2, 10)]);
+        store.begin_checkpoint().expect("begun");
+        store
+            .write(&[put(1, 20), delete(2)], true)
+            .expect("written");
+        take("while it is made", &[(1, 20)]);
+        store.end_checkpoint(true).expect("made");
+        store.write(&[put(3, 30)], true).expect("written");
+        take("after", &[(1, 20), (3, 30)]);
+        store.begin_checkpoint().expect("begun");
+        store.end_checkpoint(true).expect("made");
+        take("after another", &[(1, 20), (3, 30)]);
+        store.write(&[delete(3)], true).expect("written");
+        store.close();
+        take("closed", &[(1, 20)]);
+        drop(store);
+        for (name, wanted) in taken {
+            let moment = moments.path().join(&name);
+            assert_eq!(found(&moment), Ok(wanted.clone()), "{name}");
+            assert_eq!(found(&moment), Ok(wanted), "{name}, once more");
+        }
+    }
+
+    #[test]
+    fn a_database_that_lost_its_checkpoint_or_its_journal_is_not_served() {
+        let home = tempfile::tempdir().expect("a directory");
+        let mut store = Sled::open(home.path()).expect("opens");
+        store.write(&[put(1, 10)], true).expect("written");
+        store.close();
+        drop(store);
+        let without = |name: &str| {
+            let other = tempfile::tempdir().expect("a directory");
+            copy(home.path(), other.path());
+            let gone = other.path().join(name);
+            let removed = match gone.is_dir() {
+                true => std::fs::remove_dir_all(gone),
+                false => std::fs::remove_file(gone),
+            };
+            removed.expect("removed");
+            found(other.path()).expect_err("refused").to_string()
+        };
+        assert!(without("db").contains("ends at checkpoint 0, and 1 was made"));
+        assert!(without(JOURNAL).contains("journal is missing"));
+    }
+}
