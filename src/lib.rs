@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! floor 4  main  app/  cli                                       start, wire, drain, exit
-//! floor 3  dhcp/{server,rogue,prober}  ndp/server  tftp/server  http/{server,machine,attempt,files,connections,secrets}
+//! floor 3  dhcp/{server,rogue,prober}  ndp/server  tftp/server  http/{server,machine,attempt,files,connections,pace,tls,secrets}
 //!          grpc/{server,convert,machines}                        the shells: bytes in, bytes out
 //! floor 2  store/  observe/  net                                 shared machinery with effects
 //! floor 1  dhcp/{request,view,answer,decide,pool,proxy,bootfile,options,chosen,reply,route,explain,probe,pcap,limit}

@@ -30,6 +30,8 @@ const ROOMS: &[Room] = &[
             "http/server",
             "http/connections",
             "http/files",
+            "http/pace",
+            "http/tls",
             "http/machine",
             "http/attempt",
             "http/secrets",

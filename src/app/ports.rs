@@ -24,6 +24,8 @@ use crate::dhcp::answer::Mode;
 use crate::dhcp::bootfile::BootServers;
 use crate::dhcp::rogue::Lookout;
 use crate::grpc::server::ServerIds;
+use crate::http::pace::Pace;
+use crate::http::tls::Tls;
 use crate::model::Event;
 use crate::net::watch::Watch;
 use crate::net::{Interface, interfaces};
@@ -40,6 +42,7 @@ pub struct Ports {
     store: Store,
     files: tftp::server::Served,
     documents: http::server::Shared,
+    tls: Option<Tls>,
     boot: Arc<BootServers>,
     server_ids: ServerIds,
     watch: Watch,
@@ -93,6 +96,11 @@ impl Ports {
         let rules = http::server::Rules {
             bind: config.http.bind_documents,
             gives_addresses: config.dhcp.mode == Mode::Server,
+            pace: Pace::new(config.http.rate_limit_mib),
+        };
+        let tls = match &config.http.tls {
+            Some(tls) => Some(Tls::new(&tls.certificate, &tls.key)?),
+            None => None,
         };
         let directory = config.http.files.as_deref();
         let documents = http::server::Shared::new(store.clone(), directory, programs, rules)?;
@@ -108,6 +116,7 @@ impl Ports {
             store,
             files,
             documents,
+            tls,
             watch,
             stop,
         };
@@ -291,6 +300,12 @@ impl Ports {
                 problems.extend(opened.err().map(|e| problem("http", address, "tcp", &e)));
             }
         }
+        if let (Some(tls), Some(at)) = (self.tls.clone(), &config.http.tls)
+            && !self.listening.contains(&("https", at.listen))
+        {
+            let opened = self.open_https(at.listen, tls).await;
+            problems.extend(opened.err().map(|e| problem("https", at.listen, "tcp", &e)));
+        }
         for address in tftp {
             if !self.listening.contains(&("tftp", address)) {
                 let opened = self.open_tftp(address, why_tftp);
@@ -309,15 +324,27 @@ impl Ports {
             boot.http_port = bound.port();
             self.boot = Arc::new(boot);
         }
+        self.serve_http(listener, None);
+        self.listening.insert(("http", address));
+        Ok(())
+    }
+
+    async fn open_https(&mut self, address: SocketAddr, tls: Tls) -> io::Result<()> {
+        let listener = TcpListener::bind(address).await?;
+        listening("https", &listener.local_addr()?.to_string(), "configured");
+        self.serve_http(listener, Some(tls));
+        self.listening.insert(("https", address));
+        Ok(())
+    }
+
+    fn serve_http(&mut self, listener: TcpListener, tls: Option<Tls>) {
         let (documents, stop) = (self.documents.clone(), self.stop.clone());
         let started = self.started.clone();
         self.tasks.spawn(async move {
             started.cancelled().await;
-            http::server::serve(listener, documents, stop.clone()).await;
+            http::server::serve(listener, tls, documents, stop.clone()).await;
             ended(&stop)
         });
-        self.listening.insert(("http", address));
-        Ok(())
     }
 
     fn open_tftp(&mut self, address: SocketAddr, reason: &str) -> io::Result<()> {

@@ -95,6 +95,18 @@ pub struct Http {
     pub files: Option<PathBuf>,
     /// What scripts and documents are bound to.
     pub bind_documents: Bind,
+    /// MiB a second that one client is sent; 0 for no limit.
+    pub rate_limit_mib: u32,
+    pub tls: Option<HttpTls>,
+}
+
+/// HTTP over TLS.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpTls {
+    pub listen: SocketAddr,
+    /// In PEM, followed by those that signed it.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -159,6 +171,8 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
     let tftp_root = path(&mut tftp, "root", "tftp.root");
     let files = path(&mut http, "files", "http.files");
     let bind_documents = read_bind(&mut http);
+    let rate_limit_mib = http.whole_number("rate_limit_mib", 0, 1_000_000);
+    let tls = http.has("tls").then(|| read_tls(&mut http.section("tls")));
     let rescue = boot.text("rescue").map(|at| at.value);
     let programs = path(&mut boot, "programs", "boot.programs");
     let profiles_dir = path(&mut boot, "profiles", "boot.profiles");
@@ -197,6 +211,8 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
             listen: http_listen,
             files,
             bind_documents,
+            rate_limit_mib: rate_limit_mib.map_or(0, |at| at.value),
+            tls: tls.flatten(),
         },
         grpc,
         boot: Boot {
@@ -406,6 +422,27 @@ fn read_program(section: &mut Section) -> Option<String> {
         section.report(at.line, "program", text);
     }
     Some(at.value)
+}
+
+fn read_tls(section: &mut Section) -> Option<HttpTls> {
+    let listen = section.parsed::<SocketAddr>("listen", "198.18.0.1:443");
+    let certificate = section.text("certificate");
+    let key = section.text("key");
+    for (name, is_missing) in [
+        ("listen", listen.is_none()),
+        ("certificate", certificate.is_none()),
+        ("key", key.is_none()),
+    ] {
+        if is_missing && !section.has(name) {
+            section.report(section.line(), name, "is missing; http.tls needs it");
+        }
+    }
+    section.finish();
+    Some(HttpTls {
+        listen: listen?.value,
+        certificate: certificate?.value.into(),
+        key: key?.value.into(),
+    })
 }
 
 fn read_bind(section: &mut Section) -> Bind {

@@ -37,6 +37,8 @@ use super::connections::{self, Ends};
 use super::document::Asker;
 use super::files::{Files, Links, Told, status};
 use super::machine::{self, FirstComers, Place};
+use super::pace::{Pace, Paced};
+use super::tls::Tls;
 use super::{attempt, secrets};
 use crate::model::{Event, Transfer, Why};
 use crate::net::now_secs;
@@ -56,11 +58,13 @@ struct Inner {
 }
 
 /// To whom what is made for a machine is given.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Rules {
     pub bind: Bind,
     /// Whether addresses are ours to give.
     pub gives_addresses: bool,
+    /// How fast one client is sent files.
+    pub pace: Option<Pace>,
 }
 
 impl Shared {
@@ -102,7 +106,12 @@ impl Shared {
 }
 
 /// Serves on `listener` until `stop`; requests that run by then are finished.
-pub async fn serve(listener: TcpListener, shared: Shared, stop: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    shared: Shared,
+    stop: CancellationToken,
+) {
     let routes = routes(shared);
     let answer = move |ends: Ends, mut request: Request<Body>| {
         request.extensions_mut().insert(ConnectInfo(ends));
@@ -125,7 +134,7 @@ pub async fn serve(listener: TcpListener, shared: Shared, stop: CancellationToke
             response
         }
     };
-    connections::serve(listener, answer, stop).await;
+    connections::serve(listener, tls, answer, stop).await;
 }
 
 fn routes(shared: Shared) -> Router {
@@ -247,7 +256,13 @@ impl Shared {
         };
         let length = response.headers().get(CONTENT_LENGTH);
         let expected = length.and_then(|length| length.to_str().ok()?.parse().ok());
-        response.map(|body| Body::new(Told::new(body, transfer, started, expected)))
+        response.map(|body| {
+            let body = match &self.0.rules.pace {
+                Some(pace) => Body::new(Paced::new(body, pace.clone(), ends.client())),
+                None => body,
+            };
+            Body::new(Told::new(body, transfer, started, expected))
+        })
     }
 
     /// Whose address this is, as far as reservations and leases say.
@@ -264,10 +279,14 @@ impl Ends {
     /// The server as the client reached it.
     pub(super) fn server_url(&self) -> String {
         let address = self.local.ip().to_canonical();
+        let (scheme, usual) = match self.is_secure {
+            true => ("https", 443),
+            false => ("http", 80),
+        };
         match (address, self.local.port()) {
-            (IpAddr::V4(address), 80) => format!("http://{address}"),
-            (IpAddr::V4(address), port) => format!("http://{address}:{port}"),
-            (IpAddr::V6(address), port) => format!("http://[{address}]:{port}"),
+            (IpAddr::V4(address), port) if port == usual => format!("{scheme}://{address}"),
+            (IpAddr::V4(address), port) => format!("{scheme}://{address}:{port}"),
+            (IpAddr::V6(address), port) => format!("{scheme}://[{address}]:{port}"),
         }
     }
 }

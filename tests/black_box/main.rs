@@ -13,6 +13,7 @@ mod dhcp_relay;
 mod firmware;
 mod grpc;
 mod http;
+mod https;
 mod interfaces;
 mod lifecycle;
 mod profiles;
