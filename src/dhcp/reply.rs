@@ -89,8 +89,8 @@ pub fn encode(
 }
 
 /// What is sent back at the end of a reply, and how long that reply may be. RFC 6842 §3: the client-id, unless it leaves no
-/// room for a lease. RFC 3046 §2.2: what the relay agent said, as the last option; it is beside what the client takes, since the
-/// agent keeps it, but one that no frame holds is left out.
+/// room for a lease. RFC 3046 §2.2: what the relay agent said, as the last option; rather than leave no room for a lease it goes
+/// beside what the client takes, since the agent keeps it, but one that no frame holds is left out.
 fn sent_back(request: &Request) -> (Vec<u8>, usize) {
     let takes = request.max_reply_octets();
     let option = |code: OptionCode, most: usize| {
@@ -100,8 +100,9 @@ fn sent_back(request: &Request) -> (Vec<u8>, usize) {
     let id = option(OptionCode::ClientIdentifier, takes).unwrap_or_default();
     let agent_most = LONGEST_REPLY - id.len();
     let agent = option(OptionCode::RelayAgentInformation, agent_most).unwrap_or_default();
-    let most = (takes + agent.len()).min(LONGEST_REPLY);
-    ([id, agent].concat(), most)
+    let tail = [id, agent].concat();
+    let most = takes.max(LEAST + tail.len());
+    (tail, most)
 }
 
 /// Puts the options where there is room: behind the header; if they do not fit, in the fields `file` and `sname` too, as far
