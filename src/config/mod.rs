@@ -18,8 +18,8 @@ use crate::dhcp::answer::Mode;
 use crate::dhcp::limit::Limit;
 use crate::dhcp::options;
 use crate::model::{
-    Class, ClientArch, ClientPolicy, MacAddr, Match, Octets, Options, Pool, Profile, Reservation,
-    Source, Subnet, Uuid, check_hostname,
+    AddressProbe, Class, ClientArch, ClientPolicy, MacAddr, Match, Octets, Options, Pool, Profile,
+    Reservation, Source, Subnet, Uuid, check_hostname,
 };
 
 /// Where leases and reservations are kept unless the file says otherwise.
@@ -445,13 +445,15 @@ fn read_subnet(section: &mut Section) -> Option<Subnet> {
         },
     };
     let probe = match section.text("probe") {
-        None => false,
+        None => None,
         Some(at) => match at.value.as_str() {
-            "none" => false,
-            "arp" => true,
+            "none" => None,
+            "arp" => Some(AddressProbe::Arp),
+            "icmp" => Some(AddressProbe::Icmp),
             _ => {
-                section.report(at.line, "probe", "wanted \"none\" or \"arp\"");
-                false
+                let text = "wanted \"none\", \"arp\" or \"icmp\"";
+                section.report(at.line, "probe", text);
+                None
             }
         },
     };

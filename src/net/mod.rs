@@ -2,6 +2,7 @@
 //! raw frames to clients that have no address yet.
 
 pub mod arp;
+pub mod icmp;
 pub mod watch;
 
 use std::io::{self, IoSlice, IoSliceMut};
