@@ -317,6 +317,7 @@ fn read_classes(root: &mut Section, subnets: &[At<Subnet>]) -> Vec<Class> {
             options: read_options(&mut section),
             program: read_program(&mut section),
             lease_time: read_class_lease_time(&mut section),
+            boot_server: section.boolean("boot_server").is_some_and(|at| at.value),
             ignore: section.boolean("ignore").is_some_and(|at| at.value),
             pools: pools.into_iter().map(|(_, at)| at.value.0).collect(),
             name: name.map_or_else(String::new, |at| at.value),

@@ -204,7 +204,9 @@ fn boot_options(request: &Request, bootfile: Option<&Bootfile>, view: &View) -> 
             if says_pxe {
                 options.push(DhcpOption::ClassIdentifier(b"PXEClient".to_vec()));
                 // PXE 2.1 §2.2.3, PXE_DISCOVERY_CONTROL bit 3: the boot file is here, ask no boot server.
-                options.push(DhcpOption::VendorExtensions(vec![6, 1, 8, 255]));
+                if !view.asks_boot_server() {
+                    options.push(DhcpOption::VendorExtensions(vec![6, 1, 8, 255]));
+                }
             }
         }
     }

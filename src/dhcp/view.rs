@@ -193,6 +193,11 @@ impl<'a> View<'a> {
             .or_else(|| (self.classes.iter().rev()).find_map(|class| class.program.as_deref()))
     }
 
+    /// Whether it is to ask port 4011 for its boot file.
+    pub fn asks_boot_server(&self) -> bool {
+        self.classes.iter().any(|class| class.boot_server)
+    }
+
     /// The longest lease for this client.
     pub fn lease_secs(&self) -> u32 {
         let time = (self.classes.iter().rev())
