@@ -23,7 +23,7 @@ lab="qemu-system-x86 qemu-utils ipxe ipxe-qemu ovmf seabios
 lab_aarch64="qemu-system-arm qemu-efi-aarch64"
 
 # Real clients and tools for the tests in network namespaces.
-test="isc-dhcp-client udhcpc systemd dbus-daemon tftp-hpa atftp tcpdump python3 python3-venv python3-yaml libcap2-bin procps"
+test="isc-dhcp-client udhcpc systemd dbus-daemon dnsmasq-base tftp-hpa atftp tcpdump python3 python3-venv python3-yaml libcap2-bin procps"
 
 # What `make bench` measures against, perfdhcp (in kea-admin), and what brings broadcasts to its socket.
 bench="dnsmasq-base kea-admin nftables iproute2"

@@ -147,7 +147,7 @@ impl Port {
             DhcpPort::BootServer => format!("{reason}; boot server of PXE 2.1 §2.5"),
         };
         listening("dhcp", &format!("0.0.0.0:{number}%{interface}"), &reason);
-        let prober = Prober::new(interface.clone(), *index, *mac, store.clone());
+        let prober = Prober::new(interface.clone(), *index, *server_id, *mac, store.clone());
         Ok(DhcpServer {
             interface: interface.clone(),
             server_id: *server_id,

@@ -19,8 +19,8 @@ use crate::dhcp::limit::Limit;
 use crate::dhcp::options;
 use crate::http::access::Bind;
 use crate::model::{
-    Class, ClientArch, ClientPolicy, LocalBoot, MacAddr, Match, Octets, Options, Pool, Profile,
-    Reservation, Source, Subnet, Uuid, check_hostname,
+    AddressProbe, Class, ClientArch, ClientPolicy, LocalBoot, MacAddr, Match, Octets, Options,
+    Pool, Profile, Reservation, Source, Subnet, Uuid, check_hostname,
 };
 
 /// Where leases and reservations are kept unless the file says otherwise.
@@ -357,6 +357,7 @@ fn read_classes(root: &mut Section, subnets: &[At<Subnet>]) -> Vec<Class> {
             options: read_options(&mut section),
             program: read_program(&mut section),
             lease_time: read_class_lease_time(&mut section),
+            boot_server: section.boolean("boot_server").is_some_and(|at| at.value),
             ignore: section.boolean("ignore").is_some_and(|at| at.value),
             pools: pools.into_iter().map(|(_, at)| at.value.0).collect(),
             name: name.map_or_else(String::new, |at| at.value),
@@ -525,13 +526,15 @@ fn read_subnet(section: &mut Section) -> Option<Subnet> {
         },
     };
     let probe = match section.text("probe") {
-        None => false,
+        None => None,
         Some(at) => match at.value.as_str() {
-            "none" => false,
-            "arp" => true,
+            "none" => None,
+            "arp" => Some(AddressProbe::Arp),
+            "icmp" => Some(AddressProbe::Icmp),
             _ => {
-                section.report(at.line, "probe", "wanted \"none\" or \"arp\"");
-                false
+                let text = "wanted \"none\", \"arp\" or \"icmp\"";
+                section.report(at.line, "probe", text);
+                None
             }
         },
     };

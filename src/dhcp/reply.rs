@@ -186,7 +186,9 @@ impl Options<'_> {
                 if says_pxe {
                     self.add(OptionCode::ClassIdentifier, b"PXEClient");
                     // PXE 2.1 §2.2.3, PXE_DISCOVERY_CONTROL bit 3: the boot file is here, ask no boot server.
-                    self.add(OptionCode::VendorExtensions, &[6, 1, 8, 255]);
+                    if !view.asks_boot_server() {
+                        self.add(OptionCode::VendorExtensions, &[6, 1, 8, 255]);
+                    }
                 }
             }
         }
@@ -211,10 +213,7 @@ fn place(octets: &mut Vec<u8>, begin: usize, ends: &[usize], request: &Request) 
     let agent_most = LONGEST_REPLY - id_length;
     let agent = sent_back(request, OptionCode::RelayAgentInformation, agent_most);
     let agent_length = agent.map_or(0, option_length);
-    let most = match LEAST + id_length + agent_length <= takes {
-        true => takes,
-        false => (takes + agent_length).min(LONGEST_REPLY),
-    };
+    let most = takes.max(LEAST + id_length + agent_length);
     let room = most.saturating_sub(id_length + agent_length + 1); // and the end option
     if octets.len() - begin > room {
         overload(octets, begin, ends, room);
@@ -231,8 +230,8 @@ fn place(octets: &mut Vec<u8>, begin: usize, ends: &[usize], request: &Request) 
 }
 
 /// What is sent back at the end of a reply. RFC 6842 §3: the client-id, unless it leaves no room for a lease. RFC 3046 §2.2: what
-/// the relay agent said, as the last option; where it leaves no room for a lease it is beside what the client takes, since the
-/// agent keeps it, but one that no frame holds is left out.
+/// the relay agent said, as the last option; rather than leave no room for a lease it goes beside what the client takes,
+/// since the agent keeps it, but one that no frame holds is left out.
 fn sent_back(request: &Request, code: OptionCode, most: usize) -> Option<&[u8]> {
     (request.option(code)).filter(|content| LEAST + option_length(content) <= most)
 }

@@ -197,6 +197,11 @@ impl<'a> View<'a> {
             .or_else(|| (self.classes.iter().rev()).find_map(|class| class.program.as_deref()))
     }
 
+    /// Whether it is to ask port 4011 for its boot file.
+    pub fn asks_boot_server(&self) -> bool {
+        self.classes.iter().any(|class| class.boot_server)
+    }
+
     /// Whether the machine is on its way to another system: its installation runs, or begins with the boot it asks for.
     pub fn is_installing(&self, request: &Request) -> bool {
         let machine = self

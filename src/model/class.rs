@@ -16,6 +16,8 @@ pub struct Class {
     pub program: Option<String>,
     /// The longest lease a member is granted.
     pub lease_time: Option<Duration>,
+    /// Members are to ask port 4011 for their boot file (PXE 2.1 §2.5): some firmware does so whatever it is told.
+    pub boot_server: bool,
     /// Members are not answered at all.
     pub ignore: bool,
 }

@@ -30,5 +30,5 @@ pub use reservation::{
     check_hostname, check_reservation_id,
 };
 pub use silence::{NakReason, Silence};
-pub use subnet::{ClientPolicy, Pool, Subnet};
+pub use subnet::{AddressProbe, ClientPolicy, Pool, Subnet};
 pub use uuid::{MalformedUuid, Uuid};

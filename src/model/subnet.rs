@@ -19,8 +19,8 @@ pub struct Subnet {
     pub exclude: Vec<Pool>,
     /// Options beside those below.
     pub options: Options,
-    /// Whether an address is looked for (by ARP) before it is first offered to a client.
-    pub probe: bool,
+    /// How an address is looked for before it is first offered to a client, if it is.
+    pub probe: Option<AddressProbe>,
     /// What leases are kept under.
     pub client_policy: ClientPolicy,
     /// Option 3.
@@ -31,6 +31,16 @@ pub struct Subnet {
     pub domain: Option<String>,
     /// Option 51, the longest a client is granted.
     pub lease_time: Duration,
+}
+
+/// How it is found out whether somebody uses an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AddressProbe {
+    /// On the segment itself: whoever has the address must answer.
+    Arp,
+    /// Behind relay agents too; whoever drops echoes is not found.
+    Icmp,
 }
 
 /// What leases of a subnet are kept under.
@@ -59,7 +69,7 @@ impl Subnet {
             pools: Vec::new(),
             exclude: Vec::new(),
             options: Options::default(),
-            probe: false,
+            probe: None,
             client_policy: ClientPolicy::default(),
             router: None,
             dns: Vec::new(),

@@ -3,6 +3,7 @@
 
 pub mod arp;
 mod batch;
+pub mod icmp;
 pub mod watch;
 
 use std::io;

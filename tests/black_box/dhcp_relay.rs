@@ -36,7 +36,7 @@ struct Lab {
     _agent: Running,
     /// What passes between server and relay agent.
     wire: Wire,
-    _relay: Netns,
+    relay: Netns,
     client: Netns,
     home: Home,
     _server: Netns,
@@ -44,6 +44,10 @@ struct Lab {
 
 impl Lab {
     fn new() -> Self {
+        Self::with(BEHIND)
+    }
+
+    fn with(behind: &str) -> Self {
         let (server, relay) = server_and_client("02:00:00:00:00:02");
         let client = Netns::new("far");
         let (r, c) = (relay.name(), client.name());
@@ -62,7 +66,7 @@ impl Lab {
         server.without_offloads("lan0");
         client.without_offloads("eth0");
         let home = Home::new();
-        let service = Service::start(&server, &home, &home.config(BEHIND));
+        let service = Service::start(&server, &home, &home.config(behind));
         let wire = Wire::open(&relay, "eth0");
         let mut command = relay.command(&dhcrelay().display().to_string());
         // -a: it says where the client is; -D: it drops answers in which that does not come back.
@@ -74,7 +78,7 @@ impl Lab {
             service,
             _agent: agent,
             wire,
-            _relay: relay,
+            relay,
             client,
             home,
             _server: server,
@@ -159,5 +163,33 @@ fn a_client_behind_a_real_relay_agent_gets_renews_and_loses_an_address_of_its_ow
     Api::unix(&lab.home).create(reservation).expect("created");
     client.signal("USR1");
     client.wait_for("nak");
+    assert_eq!(client.wait_for("bound").address(), "198.19.0.10");
+}
+
+#[test]
+fn an_address_that_answers_echoes_behind_a_relay_agent_is_offered_to_nobody_but_whom_it_is_reserved_for()
+ {
+    let probed = BEHIND
+        .replace("198.19.0.100-198.19.0.199", "198.19.0.100-198.19.0.101")
+        .replace("router =", "probe = \"icmp\"\nrouter =");
+    let lab = Lab::with(&probed);
+    // Somebody has it who was never given it: the relay agent itself, as good as any.
+    let squatted = ["address", "add", "198.19.0.100/32", "dev", "lan1"];
+    lab.relay.ip(&squatted);
+    let client = clients::udhcpc(&lab.client, &lab.home, &["-r", "198.19.0.100"]);
+    let found = lab.service.wait_for("address in use", |_| true);
+    assert_eq!(found["yiaddr"], "198.19.0.100");
+    assert_eq!(client.wait_for("bound").address(), "198.19.0.101");
+    drop(client);
+
+    let reserved = Reservation {
+        mac: MAC.to_owned(),
+        address: "198.19.0.10".to_owned(),
+        ..Reservation::default()
+    };
+    lab.relay
+        .ip(&["address", "add", "198.19.0.10/32", "dev", "lan1"]);
+    Api::unix(&lab.home).create(reserved).expect("created");
+    let client = clients::udhcpc(&lab.client, &lab.home, &[]);
     assert_eq!(client.wait_for("bound").address(), "198.19.0.10");
 }

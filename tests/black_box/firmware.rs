@@ -18,11 +18,11 @@ const MAC: &str = "52:54:00:00:00:01";
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFirst someone@somewhere";
 
 /// A service with two profiles that boot the guest of `deploy/guest/tiny.sh`, and a link for one machine.
-struct Lab {
-    service: Service,
+pub(super) struct Lab {
+    pub(super) service: Service,
     server: Netns,
     link: Netns,
-    home: Home,
+    pub(super) home: Home,
     config: String,
 }
 
@@ -30,6 +30,10 @@ impl Lab {
     fn new() -> Self {
         let (server, link) = server_and_client("02:00:00:00:00:fe");
         server.without_offloads("lan0");
+        Self::on(server, link, |config| config)
+    }
+
+    pub(super) fn on(server: Netns, link: Netns, change: impl FnOnce(String) -> String) -> Self {
         let home = Home::new();
         let guest = guest();
         for file in ["vmlinuz", "initrd.img"] {
@@ -46,7 +50,7 @@ args = ["console=ttyS0,115200n8", "{argument}", "ds=nocloud;s={{{{ seed_url }}}}
             );
             home.write(&format!("profiles/{profile}/profile.toml"), toml);
         }
-        let config = home.config("");
+        let config = change(home.config(""));
         Self {
             service: Service::start(&server, &home, &config),
             server,
@@ -57,7 +61,7 @@ args = ["console=ttyS0,115200n8", "{argument}", "ds=nocloud;s={{{{ seed_url }}}}
     }
 
     /// Makes the machine's reservation over gRPC.
-    fn reserve(&self, address: &str) -> Reservation {
+    pub(super) fn reserve(&self, address: &str) -> Reservation {
         let reservation = Reservation {
             mac: MAC.to_owned(),
             address: address.to_owned(),
@@ -70,7 +74,7 @@ args = ["console=ttyS0,115200n8", "{argument}", "ds=nocloud;s={{{{ seed_url }}}}
         made.expect("created")
     }
 
-    fn boot(&self, firmware: Firmware) -> Machine {
+    pub(super) fn boot(&self, firmware: Firmware) -> Machine {
         Machine::boot(firmware, &self.link, MAC, &self.home)
     }
 
@@ -136,7 +140,7 @@ fn steps(log: &[Value]) -> Vec<String> {
 }
 
 /// Fails unless these steps are among those of the log, in this order.
-fn assert_steps(log: &[Value], wanted: &[&str]) {
+pub(super) fn assert_steps(log: &[Value], wanted: &[&str]) {
     let all = steps(log);
     let mut rest = all.iter();
     for step in wanted {

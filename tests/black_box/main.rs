@@ -11,6 +11,7 @@ mod dhcp_packets;
 mod dhcp_policy;
 mod dhcp_relay;
 mod firmware;
+mod firmware_proxy;
 mod grpc;
 mod http;
 mod https;

@@ -1,7 +1,7 @@
 //! Any octets → request → decision → reply: packets of real firmware, damaged in every way that a network or a stranger can
 //! think of, one after the other against one world that remembers.
 //!
-//! In: `tests/packets/*.hex`; `BOOTJACK_FUZZ_CASES` (200 000) and `BOOTJACK_FUZZ_SEED`, which together say every octet.
+//! In: `tests/packets/*.hex`; `BOOTJACK_FUZZ_CASES` (150 000) and `BOOTJACK_FUZZ_SEED`, which together say every octet.
 //! Out: the first case that breaks a rule, in hexadecimal.
 
 mod mutate;
@@ -14,7 +14,7 @@ use mutate::{Mutator, Random};
 use world::World;
 
 /// Some ten seconds of a debug build.
-const CASES: u64 = 200_000;
+const CASES: u64 = 150_000;
 
 fn setting(name: &str, default: u64) -> u64 {
     let text = std::env::var(name).ok();

@@ -75,6 +75,7 @@ fn catalog() -> Catalog {
         pools,
         program: None,
         lease_time: Some(Duration::from_secs(120)),
+        boot_server: false,
         ignore,
     };
     let vendor = |text: &str| Match {

@@ -460,6 +460,7 @@ fn a_class_has_pools_that_its_members_alone_draw_from() {
         }],
         program: None,
         lease_time: Some(std::time::Duration::from_secs(120)),
+        boot_server: false,
         ignore: false,
     };
     let mut world = World::new();
@@ -489,6 +490,7 @@ fn a_class_that_is_ignored_gets_no_answer() {
         pools: vec![],
         program: None,
         lease_time: None,
+        boot_server: false,
         ignore: true,
     };
     let mut world = World::new();

@@ -258,6 +258,7 @@ fn of_two_layers_that_say_an_option_the_more_particular_one_wins() {
         pools: vec![],
         program: None,
         lease_time: None,
+        boot_server: false,
         ignore: false,
     };
     let asked = |codes: &[u8]| packet(&[(53, &[1]), (60, b"Linux"), (55, codes)]);
