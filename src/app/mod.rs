@@ -2,12 +2,14 @@
 //! in the way. Everything is read and bound before anything is served.
 
 mod bind;
+mod directory;
 mod explain;
 mod load;
 mod watch;
 
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -20,6 +22,7 @@ use crate::dhcp::rogue::Lookout;
 use crate::model::Event;
 use crate::net::now_secs;
 use crate::observe::emit;
+use crate::observe::timeline::Timeline;
 use crate::store::{Store, open_sled};
 use crate::{grpc, http, tftp};
 
@@ -32,6 +35,9 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
     raise_file_limit();
     let backend = open_sled(&config.data_dir)?;
     let (store, writer, opened) = Store::open(backend, catalog, now_secs())?;
+    let known = Box::new(directory::Known(store.clone()));
+    let (timeline, timeline_writer) = Timeline::start(&config.data_dir, known)
+        .with_context(|| format!("timeline in {}", config.data_dir.display()))?;
     tell_opened(&opened);
     let metrics = PrometheusBuilder::new().build_recorder();
     let render_metrics = metrics.handle();
@@ -56,7 +62,11 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
             Ok(())
         });
     }
-    tokio::spawn(watch::keep_watching(store.clone(), stop.clone()));
+    tokio::spawn(watch::keep_watching(
+        store.clone(),
+        timeline.clone(),
+        stop.clone(),
+    ));
     for server in bound.ndp {
         let stop = stop.clone();
         tokio::spawn(server.serve(stop));
@@ -96,7 +106,8 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
     };
     let (grpc_store, grpc_stop) = (store.clone(), stop.clone());
     tasks.spawn(async move {
-        let served = bound.grpc.serve(grpc_store, explainer, grpc_stop).await;
+        let served = bound.grpc.serve(grpc_store, timeline, explainer, grpc_stop);
+        let served = served.await;
         served.map_err(|error| anyhow::anyhow!("grpc: {error}"))
     });
     emit(&Event::Ready {
@@ -107,7 +118,11 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
     let ended = run(&mut tasks, &stop).await;
     let stopping = Instant::now();
     drain(tasks).await;
-    tokio::task::spawn_blocking(move || writer.close()).await??;
+    tokio::task::spawn_blocking(move || {
+        timeline_writer.close();
+        writer.close()
+    })
+    .await??;
     emit(&Event::Stopped {
         elapsed_ms: u64::try_from(stopping.elapsed().as_millis()).unwrap_or(u64::MAX),
     });
