@@ -10,12 +10,12 @@
 //! ```text
 //! floor 4  main  app/  cli                                       start, wire, drain, exit
 //! floor 3  dhcp/{server,rogue,prober}  ndp/server  tftp/server  http/{server,machine,attempt,files,connections,pace,tls,secrets}
-//!          grpc/{server,convert,machines}                        the shells: bytes in, bytes out
+//!          grpc/{server,convert,machines,events}                 the shells: bytes in, bytes out
 //! floor 2  store/  observe/  net                                 shared machinery with effects
 //! floor 1  dhcp/{request,view,answer,decide,pool,proxy,bootfile,options,chosen,reply,route,explain,probe,pcap,limit}
 //!                                                                pure: protocol and policy
 //!          ndp/advertisement  tftp/resolve  http/{document,access,callback}  render/
-//!          catalog  bindings  lifecycle  config/
+//!          catalog  bindings  lifecycle  stalls  config/
 //! floor 0  model/                                                the nouns
 //! ```
 //!
@@ -50,5 +50,6 @@ pub mod ndp;
 pub mod net;
 pub mod observe;
 pub mod render;
+pub mod stalls;
 pub mod store;
 pub mod tftp;

@@ -196,7 +196,8 @@ impl Shared {
         let catalog = self.store().catalog();
         let asker = Asker::of(&reservation, &catalog, "");
         let asked: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-        let is_its = asker.boot_files().contains(&asked.join("/"));
+        let asked = asked.join("/");
+        let is_its = asker.boot_files().iter().any(|(_, path)| *path == asked);
         is_its.then(|| {
             let place = Place::new(ends, path);
             let why = format!("the machine does not boot it now: {}", why.text());

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{ClientArch, NakReason, Silence};
+use super::{ClientArch, NakReason, Silence, Subject};
 
 /// One outcome. `observe::emit` makes a log line and a counter of it; nothing else logs.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +50,8 @@ pub enum Event {
         client: IpAddr,
         bytes: usize,
         elapsed_ms: u64,
+        /// What a boot script does, in words; empty of any other document.
+        answer: String,
     },
     /// A template failed; the machine saw the request id alone.
     RenderFailed {
@@ -83,6 +85,12 @@ pub enum Event {
         client: IpAddr,
         path: String,
         reason: String,
+    },
+    /// A machine does not go on: what should have followed on its last step did not.
+    Stalled {
+        subject: Subject,
+        what: &'static str,
+        hint: &'static str,
     },
     /// A reservation was written.
     Reserved {

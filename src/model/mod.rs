@@ -13,6 +13,7 @@ mod profile;
 mod reservation;
 mod silence;
 mod subnet;
+mod timeline;
 mod uuid;
 
 pub use arch::{ClientArch, Cpu, Firmware};
@@ -31,4 +32,5 @@ pub use reservation::{
 };
 pub use silence::{NakReason, Silence};
 pub use subnet::{AddressProbe, ClientPolicy, Pool, Subnet};
+pub use timeline::{Entry, Kind, Subject};
 pub use uuid::{MalformedUuid, Uuid};

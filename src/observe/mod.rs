@@ -1,11 +1,15 @@
-//! What happened, told once. In: an `Event`. Out: one log line and one counter. Nothing else in the service logs or counts, so
-//! that this match is the list of all it ever says.
+//! What happened, told once. In: an `Event`. Out: one log line, one counter, and an entry of the timeline of the machine it is
+//! about. Nothing else in the service logs or counts, so that this match is the list of all it ever says.
 //!
 //! Labels of metrics come from closed sets; no MAC, name or path ever becomes one. Secrets, variables and rendered documents
 //! are in no event.
 
 mod format;
+mod history;
+mod journal;
 mod lines;
+pub mod notes;
+pub mod timeline;
 
 use metrics::counter;
 
@@ -35,9 +39,10 @@ macro_rules! dhcp_line {
     }};
 }
 
-/// Logs and counts one event.
+/// Logs and counts one event, and leaves it for the timeline.
 pub fn emit(event: &Event) {
     count(event);
+    timeline::leave(event);
     match event {
         Event::Listening {
             protocol,
@@ -90,8 +95,9 @@ pub fn emit(event: &Event) {
             client,
             bytes,
             elapsed_ms,
+            answer,
         } => {
-            tracing::info!(protocol = "http", document, machine, mac, %client, bytes, elapsed_ms, "rendered")
+            tracing::info!(protocol = "http", document, machine, mac, %client, bytes, elapsed_ms, answer, "rendered")
         }
         Event::RenderFailed {
             document,
@@ -132,6 +138,11 @@ pub fn emit(event: &Event) {
             reason,
             ..
         } => tracing::warn!(protocol, machine, %client, path, reason, "refused"),
+        Event::Stalled {
+            subject,
+            what,
+            hint,
+        } => tracing::warn!(%subject, what, hint, "stalled"),
         Event::Reserved {
             machine,
             mac,
@@ -201,6 +212,7 @@ fn count(event: &Event) {
         Event::CalledBack { what, .. } => {
             counter!("bootjack_call_backs_total", "what" => *what).increment(1);
         }
+        Event::Stalled { .. } => counter!("bootjack_stalls_total").increment(1),
         Event::Rendered { .. } => counter!("bootjack_documents_total").increment(1),
         Event::RenderFailed { .. } => counter!("bootjack_render_failures_total").increment(1),
         Event::Reserved { change, .. } => {

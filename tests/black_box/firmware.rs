@@ -88,7 +88,7 @@ args = ["console=ttyS0,115200n8", "{argument}", "ds=nocloud;s={{{{ seed_url }}}}
 }
 
 /// Kernel and initramfs of the tiny guest: as the environment says, or as `deploy/guest/tiny.sh` makes them.
-fn guest() -> &'static Path {
+pub fn guest() -> &'static Path {
     static GUEST: OnceLock<PathBuf> = OnceLock::new();
     GUEST.get_or_init(|| match std::env::var_os("BOOTJACK_GUEST_DIR") {
         Some(directory) => directory.into(),
