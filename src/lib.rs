@@ -9,12 +9,12 @@
 //!
 //! ```text
 //! floor 4  main  app/  cli                                       start, wire, drain, exit
-//! floor 3  dhcp/{server,rogue,prober}  ndp/server  tftp/server  http/{server,connections,files}  grpc/{server,convert}
-//!                                                                the shells: bytes in, bytes out
+//! floor 3  dhcp/{server,rogue,prober}  ndp/server  tftp/{server,session,places,content}
+//!          http/{server,connections,files}  grpc/{server,convert}  the shells: bytes in, bytes out
 //! floor 2  store/  observe/  net                                 shared machinery with effects
 //! floor 1  dhcp/{request,view,answer,decide,pool,proxy,bootfile,options,chosen,reply,route,explain,probe,pcap,limit}
 //!                                                                pure: protocol and policy
-//!          ndp/advertisement  tftp/resolve  http/document  render/
+//!          ndp/advertisement  tftp/{packet,terms,resolve,transfer,patience}  http/document  render/
 //!          catalog  bindings  config/
 //! floor 0  model/                                                the nouns
 //! ```
@@ -30,7 +30,7 @@
 //! | path | rooms |
 //! |---|---|
 //! | DHCP packet → reply | dhcp/server → request → view → answer (→ decide, pool, bootfile) → reply (→ chosen) → route → store → dhcp/server |
-//! | TFTP request → bytes | tftp/server → resolve → bytes |
+//! | TFTP request → bytes | tftp/server → packet → session → resolve → content → terms → transfer → session |
 //! | HTTP request → document | http/server → document → catalog → render |
 //! | gRPC call → durable change | grpc/server → convert → store (→ catalog) → backend |
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -79,12 +79,10 @@ pub async fn bind(config: &Config, store: &Store) -> anyhow::Result<Bound> {
     let boot = Arc::new(boot_servers(config, &http)?);
     let mut tftp = Vec::new();
     for (address, reason) in configured(config.tftp.listen, 69) {
-        for address in each_address(address, &here) {
-            let bound = tftp::server::bind(address)
-                .map_err(|error| cannot_listen("tftp", &format!("{address}/udp"), &error))?;
-            listening("tftp", &bound.address().to_string(), reason);
-            tftp.push(bound);
-        }
+        let bound = tftp::server::bind(address)
+            .map_err(|error| cannot_listen("tftp", &format!("{address}/udp"), &error))?;
+        listening("tftp", &bound.address().to_string(), reason);
+        tftp.push(bound);
     }
     let mut dhcp = Vec::new();
     let mut lookouts = Vec::new();
@@ -135,17 +133,6 @@ pub async fn bind(config: &Config, store: &Store) -> anyhow::Result<Bound> {
         boot,
         server_ids: ports.iter().map(|port| port.server_id).collect(),
     })
-}
-
-/// async-tftp answers from the address it is bound to: where all are asked for, each gets its own server.
-fn each_address(address: SocketAddr, here: &[Interface]) -> Vec<SocketAddr> {
-    if address.ip() != IpAddr::V4(Ipv4Addr::UNSPECIFIED) || address.port() == 0 {
-        return vec![address];
-    }
-    here.iter()
-        .flat_map(|interface| &interface.addresses)
-        .map(|a| SocketAddr::new((*a).into(), address.port()))
-        .collect()
 }
 
 fn bind_dhcp(

@@ -58,11 +58,19 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
         let stop = stop.clone();
         tokio::spawn(server.serve(stop));
     }
-    let (programs, tftp_root) = (&config.boot.programs, config.tftp.root.as_deref());
-    let served = tftp::server::Served::new(programs, tftp_root, store.clone());
-    for server in bound.tftp {
-        let (served, stop) = (served.clone(), stop.clone());
-        tasks.spawn(async move { Ok(server.serve(served, stop).await?) });
+    let tftp = tftp::server::Server::new(
+        &config.boot.programs,
+        config.tftp.root.as_deref(),
+        tftp::server::Most {
+            in_all: config.tftp.max_transfers,
+            per_client: config.tftp.max_transfers_per_client,
+        },
+        config.tftp.single_port,
+        store.clone(),
+    );
+    for bound in bound.tftp {
+        let (tftp, stop) = (tftp.clone(), stop.clone());
+        tasks.spawn(async move { Ok(bound.serve(tftp, stop).await?) });
     }
     let shared = http::server::Shared::new(
         store.clone(),

@@ -33,7 +33,7 @@ use uuid::Uuid;
 use super::connections::{self, Ends};
 use super::document::{Asker, NoDocument};
 use super::files::{Files, Links, Told, status};
-use crate::model::{Cpu, Document, Event, Firmware, Transfer};
+use crate::model::{Cpu, Document, Ended, Event, Firmware, Transfer};
 use crate::observe::emit;
 use crate::store::Store;
 
@@ -260,7 +260,7 @@ impl Shared {
             machine: self.machine_at(ends.client()),
             status: code.as_u16(),
             bytes: 0,
-            complete: false,
+            ended: Ended::Cut,
             elapsed_ms: 0,
         };
         let length = response.headers().get(CONTENT_LENGTH);

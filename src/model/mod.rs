@@ -16,7 +16,7 @@ mod uuid;
 
 pub use arch::{ClientArch, Cpu, Firmware};
 pub use class::{Class, Match};
-pub use event::{Dhcp, Event, Transfer};
+pub use event::{Dhcp, Ended, Event, Transfer};
 pub use lease::{BindingChange, ClientKey, Lease, LeaseState};
 pub use mac::{MacAddr, MalformedMac};
 pub use options::{Layer, Options};

@@ -2,6 +2,7 @@
 //! raw frames to clients that have no address yet.
 
 pub mod arp;
+pub mod udp;
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::size_of;
