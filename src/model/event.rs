@@ -163,7 +163,41 @@ pub struct Transfer {
     pub machine: Option<String>,
     pub status: u16,
     pub bytes: u64,
-    /// Whether the last octet was handed to the network.
-    pub complete: bool,
+    pub ended: Ended,
     pub elapsed_ms: u64,
+}
+
+/// How a transfer ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The last octet was handed to the network; over TFTP, was acknowledged.
+    Complete,
+    /// The client wanted to know the file's size and no more, as UEFI does before each file.
+    SizeAsked,
+    /// The client stopped it, over TFTP with this ERROR.
+    Aborted { code: u16, text: String },
+    /// The client fell silent.
+    TimedOut,
+    /// The client began anew, from the same port.
+    Replaced,
+    /// We stopped it, or could not go on.
+    Cut,
+}
+
+impl Ended {
+    pub fn is_complete(&self) -> bool {
+        matches!(self, Self::Complete)
+    }
+
+    /// A word for log and metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::SizeAsked => "size_asked",
+            Self::Aborted { .. } => "aborted",
+            Self::TimedOut => "timed_out",
+            Self::Replaced => "replaced",
+            Self::Cut => "cut",
+        }
+    }
 }

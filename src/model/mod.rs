@@ -18,7 +18,7 @@ mod uuid;
 
 pub use arch::{ClientArch, Cpu, Firmware};
 pub use class::{Class, Match};
-pub use event::{Dhcp, Event, Transfer};
+pub use event::{Dhcp, Ended, Event, Transfer};
 pub use lease::{BindingChange, ClientKey, Lease, LeaseState, OFFER_HOLD_SECS};
 pub use mac::{MacAddr, MalformedMac};
 pub use machine::{

@@ -16,7 +16,7 @@ use metrics::counter;
 pub use self::format::Text;
 pub use self::lines::{Lines, gather};
 
-use crate::model::{Dhcp, Event};
+use crate::model::{Dhcp, Ended, Event};
 
 macro_rules! dhcp_line {
     ($level:ident, $dhcp:expr, $($extra:tt)*) => {{
@@ -71,6 +71,14 @@ pub fn emit(event: &Event) {
             dhcp_line!(info, dhcp, reason = reason.as_str(), "silent")
         }
         Event::SendFailed { dhcp, error } => dhcp_line!(error, dhcp, error, "not sent"),
+        Event::Served(t) if t.ended == Ended::SizeAsked => tracing::info!(
+            protocol = t.protocol,
+            path = t.path,
+            client = %t.client,
+            machine = t.machine,
+            elapsed_ms = t.elapsed_ms,
+            "told the size"
+        ),
         Event::Served(t) => tracing::info!(
             protocol = t.protocol,
             path = t.path,
@@ -78,7 +86,9 @@ pub fn emit(event: &Event) {
             machine = t.machine,
             status = t.status,
             bytes = t.bytes,
-            complete = t.complete,
+            complete = t.ended.is_complete(),
+            ended = t.ended.as_str(),
+            error = error_of(&t.ended),
             elapsed_ms = t.elapsed_ms,
             "served"
         ),
@@ -185,6 +195,14 @@ pub fn emit(event: &Event) {
     }
 }
 
+/// What the client said when it stopped a transfer.
+fn error_of(ended: &Ended) -> Option<String> {
+    match ended {
+        Ended::Aborted { code, text } => Some(format!("{code} {text}")),
+        _ => None,
+    }
+}
+
 fn count(event: &Event) {
     match event {
         Event::Offered(_) => counter!("bootjack_dhcp_offers_total").increment(1),
@@ -197,7 +215,9 @@ fn count(event: &Event) {
         }
         Event::SendFailed { .. } => counter!("bootjack_dhcp_send_failures_total").increment(1),
         Event::Served(t) => {
-            counter!("bootjack_transfers_total", "protocol" => t.protocol).increment(1);
+            let (protocol, ended) = (t.protocol, t.ended.as_str());
+            counter!("bootjack_transfers_total", "protocol" => protocol, "ended" => ended)
+                .increment(1);
             counter!("bootjack_transfer_bytes_total", "protocol" => t.protocol).increment(t.bytes);
         }
         Event::RequestRefused { protocol, .. } => {

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use crate::model::{Dhcp, Event, Kind};
+use crate::model::{Dhcp, Ended, Event, Kind};
 
 /// Whom an event is about, in the words at hand where it happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,8 +42,13 @@ pub fn of(event: &Event) -> Option<Note> {
             ..note_of_dhcp(Kind::Silent, dhcp, reason.as_str().to_owned())
         },
         Event::SendFailed { dhcp, error } => note_of_dhcp(Kind::NotSent, dhcp, error.clone()),
+        Event::Served(t) if t.ended == Ended::SizeAsked => return None,
         Event::Served(t) => {
-            let cut = if t.complete { "" } else { "cut off" };
+            let cut = match &t.ended {
+                Ended::Complete => String::new(),
+                Ended::Aborted { code, text } => format!("stopped by the client: {code} {text}"),
+                ended => ended.as_str().replace('_', " "),
+            };
             Note {
                 about: About {
                     title: t.machine.clone(),
@@ -52,7 +57,7 @@ pub fn of(event: &Event) -> Option<Note> {
                 },
                 bytes: Some(t.bytes),
                 elapsed_ms: Some(t.elapsed_ms),
-                ..note(Kind::File, t.path.clone(), cut.to_owned())
+                ..note(Kind::File, t.path.clone(), cut)
             }
         }
         Event::RequestRefused {

@@ -711,24 +711,30 @@ fn a_file_that_changes_is_served_to_its_end_as_it_was() {
 }
 
 #[test]
-fn a_file_that_is_too_large_for_tftp_is_refused_and_the_log_says_why() {
+fn a_file_that_is_larger_than_any_memory_is_served_from_the_disk() {
+    let length = 64_u64 << 30;
     let server = serve(|home| {
         let path = home.write("tftp/disk.img", "");
         let file = std::fs::File::options()
             .write(true)
             .open(path)
             .expect("it is there");
-        file.set_len(600 << 20).expect("sparse");
+        file.set_len(length).expect("sparse");
     });
     let mut peer = Peer::new(&server.client);
-    peer.ask("disk.img", &[]);
-    assert_eq!(
-        peer.receive(),
-        Packet::Error(0, "cannot be read".to_owned())
-    );
-    server.service.wait_for("refused", |line| {
-        line["reason"] == "629145600 octets are more than TFTP is good for; serve it over HTTP"
-    });
+    peer.ask("disk.img", &[("tsize", "0"), ("windowsize", "65535")]);
+    let answered = [
+        ("tsize".to_owned(), length.to_string()),
+        ("windowsize".to_owned(), "64".to_owned()),
+    ];
+    assert_eq!(peer.receive(), Packet::Options(answered.into()));
+    peer.ack(0);
+    for block in 1..=6400 {
+        assert_eq!(peer.receive(), Packet::Data(block, vec![0; 512]));
+        if block % 64 == 0 {
+            peer.ack(block);
+        }
+    }
 }
 
 #[test]
