@@ -50,6 +50,18 @@ impl Bindings {
         self.by_address.is_empty()
     }
 
+    /// Whether the change takes nothing from anybody who holds it.
+    pub fn permits(&self, change: &BindingChange, now_secs: u64) -> bool {
+        let BindingChange::Put(lease) = change else {
+            return true;
+        };
+        let takes = matches!(lease.state, LeaseState::Offered | LeaseState::Bound);
+        let is_kept_out = self.at(lease.address).is_some_and(|held| {
+            !held.same_machine(lease) && held.keeps_out(&lease.client, now_secs)
+        });
+        !(takes && is_kept_out)
+    }
+
     /// Of a range, the address that has been free for longest and the time since when, 0 if nobody ever held it; a time to
     /// come if none is free yet. Of several the first. Costs the same however full the range is.
     pub fn longest_free(&self, range: &Pool) -> (u64, Ipv4Addr) {

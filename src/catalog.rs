@@ -3,13 +3,19 @@
 //! In: a change. Out: the next catalog, or a refusal that names the place, what stands in the way and what to do. Copies are
 //! cheap (persistent maps): one write costs O(log n), and a reader never waits.
 
+mod machines;
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use imbl::{HashMap, OrdMap};
 use thiserror::Error;
 
+use self::machines::Machines;
+pub use self::machines::digest;
 use crate::model::{
     Class, MacAddr, Octets, Options, Profile, Reservation, Source, Subnet, Uuid, check_hostname,
     check_reservation_id,
@@ -24,6 +30,12 @@ pub struct Settings {
     pub options: Options,
     /// In the order of the file; of two that say the same option, the later one wins.
     pub classes: Vec<Class>,
+    /// The longest lease of a machine that is installing; none: as long as any other.
+    pub install_lease: Option<Duration>,
+    /// The name of the profile that machines in rescue boot.
+    pub rescue_profile: String,
+    /// Where secrets are that reservations made over the API may name.
+    pub secrets_dir: Option<PathBuf>,
 }
 
 /// Subnets, profiles and reservations.
@@ -39,6 +51,7 @@ pub struct Catalog {
     by_address: HashMap<Ipv4Addr, Arc<Reservation>>,
     /// In lower case: host names are compared without regard to case (RFC 1123 §2.1).
     by_hostname: HashMap<String, Arc<Reservation>>,
+    machines: Machines,
 }
 
 /// A change of one reservation.
@@ -112,6 +125,14 @@ impl Catalog {
 
     pub fn classes(&self) -> &[Class] {
         &self.settings.classes
+    }
+
+    pub fn install_lease(&self) -> Option<Duration> {
+        self.settings.install_lease
+    }
+
+    pub fn secrets_dir(&self) -> Option<&std::path::Path> {
+        self.settings.secrets_dir.as_deref()
     }
 
     /// The subnet that holds this address.
@@ -294,6 +315,9 @@ impl Catalog {
                     known.join(", ")
                 ),
             );
+        }
+        if let Some(problem) = self.unreadable(reservation) {
+            return invalid("vars", problem);
         }
         self.check_untaken(reservation)
     }

@@ -18,6 +18,7 @@ use crate::dhcp::proxy::Port;
 use crate::dhcp::request::Kind;
 use crate::dhcp::{options, pcap};
 use crate::model::{MacAddr, Octets, Var};
+use crate::observe::{Lines, Text};
 
 /// The configuration is wrong (EX_USAGE of sysexits.h).
 const EXIT_CONFIG: u8 = 64;
@@ -311,9 +312,9 @@ fn start_log(format: LogFormat, filter: &str) -> anyhow::Result<()> {
         .with_env_filter(filter)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
-        .with_writer(std::io::stderr);
+        .with_writer(Lines);
     match format {
-        LogFormat::Text => subscriber.init(),
+        LogFormat::Text => subscriber.event_format(Text).init(),
         LogFormat::Json => subscriber.json().flatten_event(true).init(),
     }
     Ok(())

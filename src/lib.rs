@@ -9,19 +9,20 @@
 //!
 //! ```text
 //! floor 4  main  app/  cli                                       start, wire, drain, exit
-//! floor 3  dhcp/{server,rogue,prober}  ndp/server  tftp/server  http/{server,connections,files}  grpc/{server,convert}
-//!                                                                the shells: bytes in, bytes out
+//! floor 3  dhcp/{server,rogue,prober}  ndp/server  tftp/server  http/{server,machine,attempt,files,connections,pace,tls,secrets}
+//!          grpc/{server,convert,machines}                        the shells: bytes in, bytes out
 //! floor 2  store/  observe/  net                                 shared machinery with effects
 //! floor 1  dhcp/{request,view,answer,decide,pool,proxy,bootfile,options,chosen,reply,route,explain,probe,pcap,limit}
 //!                                                                pure: protocol and policy
-//!          ndp/advertisement  tftp/resolve  http/document  render/
-//!          catalog  bindings  config/
+//!          ndp/advertisement  tftp/resolve  http/{document,access,callback}  render/
+//!          catalog  bindings  lifecycle  config/
 //! floor 0  model/                                                the nouns
 //! ```
 //!
 //! Rooms on floor 1 that know each other: `bindings` and `catalog` know nobody; `config` asks `catalog` whether reservations
 //! fit, and reads options, modes and limits in `dhcp`'s words; `render` reads a profile's TOML with `config`'s reader; `dhcp`
-//! looks at `catalog` and `bindings` through its `view`; `http/document` looks at `catalog` and renders.
+//! looks at `catalog` and `bindings` through its `view`; `http/document` looks at `catalog` and renders; `lifecycle` is asked by
+//! all that serve, so that no transport contradicts another.
 //!
 //! `grpc/convert` stands on floor 3 and not, as first planned, on floor 1: it turns the store's errors into statuses.
 //!
@@ -31,7 +32,8 @@
 //! |---|---|
 //! | DHCP packet → reply | dhcp/server → request → view → answer (→ decide, pool, bootfile) → reply (→ chosen) → route → store → dhcp/server |
 //! | TFTP request → bytes | tftp/server → resolve → bytes |
-//! | HTTP request → document | http/server → document → catalog → render |
+//! | HTTP request → document | http/server → machine, attempt → access → lifecycle → document → render |
+//! | installer's call-back → next boot | http/server → attempt → callback → store → lifecycle |
 //! | gRPC call → durable change | grpc/server → convert → store (→ catalog) → backend |
 
 pub mod app;
@@ -42,6 +44,7 @@ pub mod config;
 pub mod dhcp;
 pub mod grpc;
 pub mod http;
+pub mod lifecycle;
 pub mod model;
 pub mod ndp;
 pub mod net;

@@ -83,9 +83,9 @@ fn open_store(
             ),
             other => other.into(),
         })?;
-        Store::open(backend, catalog)?
+        Store::open(backend, catalog, now_secs())?
     } else {
-        Store::open(Box::<Memory>::default(), catalog)?
+        Store::open(Box::<Memory>::default(), catalog, now_secs())?
     };
     let (store, writer, _) = opened;
     Ok((store, writer))

@@ -51,6 +51,9 @@ pub fn load(path: &Path) -> anyhow::Result<Loaded> {
         profiles,
         options: config.options.clone(),
         classes: config.classes.clone(),
+        install_lease: Some(config.dhcp.install_lease),
+        rescue_profile: config.boot.rescue.clone(),
+        secrets_dir: config.secrets_dir.clone(),
     });
     for at in &config.reservations {
         // Held against each other while the file was read; this finds nothing new.
@@ -60,7 +63,7 @@ pub fn load(path: &Path) -> anyhow::Result<Loaded> {
 }
 
 fn missing_directories(config: &Config) -> Vec<Problem> {
-    let named: [(&'static str, Option<&PathBuf>, &str); 4] = [
+    let named: [(&'static str, Option<&PathBuf>, &str); 5] = [
         (
             "boot.programs",
             Some(&config.boot.programs),
@@ -75,6 +78,11 @@ fn missing_directories(config: &Config) -> Vec<Problem> {
             "http.files",
             config.http.files.as_ref(),
             "make it, or leave the key out",
+        ),
+        (
+            "secrets.dir",
+            config.secrets_dir.as_ref(),
+            "make it, for the service's user alone, or leave the key out",
         ),
         (
             "tftp.root",

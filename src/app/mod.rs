@@ -6,6 +6,7 @@ mod explain;
 mod load;
 mod port;
 mod ports;
+mod watch;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ pub use self::load::{BadConfig, Loaded, load};
 use self::ports::Ports;
 use crate::grpc;
 use crate::model::Event;
+use crate::net::now_secs;
 use crate::observe::emit;
 use crate::store::{Store, open_sled};
 
@@ -31,7 +33,7 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
     let Loaded { config, catalog } = loaded;
     raise_file_limit();
     let backend = open_sled(&config.data_dir)?;
-    let (store, writer, opened) = Store::open(backend, catalog)?;
+    let (store, writer, opened) = Store::open(backend, catalog, now_secs())?;
     tell_opened(&opened);
     let metrics = PrometheusBuilder::new().build_recorder();
     let render_metrics = metrics.handle();
@@ -42,6 +44,7 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
     let ports = Ports::open(config.clone(), store.clone(), stop.clone()).await?;
     let bound = bind::bind(&config).await?;
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
+    tokio::spawn(watch::keep_watching(store.clone(), stop.clone()));
     if let Some(listener) = bound.admin {
         let stop = stop.clone();
         tasks.spawn(async move { serve_admin(listener, render_metrics, stop).await });

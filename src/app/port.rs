@@ -13,7 +13,7 @@ use crate::dhcp::prober::Prober;
 use crate::dhcp::proxy::{BOOT_SERVER_PORT, Port as DhcpPort};
 use crate::dhcp::rogue::{Lookout, OwnXid};
 use crate::dhcp::route::SERVER_PORT;
-use crate::dhcp::server::Server as DhcpServer;
+use crate::dhcp::server::{PATIENCE, Server as DhcpServer};
 use crate::model::{Event, MacAddr};
 use crate::ndp;
 use crate::net::{DhcpSocket, Interface};
@@ -132,7 +132,7 @@ impl Port {
             DhcpPort::Server => SERVER_PORT,
             DhcpPort::BootServer => BOOT_SERVER_PORT,
         };
-        let socket = DhcpSocket::bind(interface, number)
+        let socket = DhcpSocket::bind(interface, number, PATIENCE)
             .map_err(|error| cannot_listen("dhcp", &format!("0.0.0.0:{number}/udp"), &error))?;
         if kind == DhcpPort::Server && !socket.can_send_frames() {
             emit(&Event::Noticed {

@@ -24,6 +24,8 @@ use crate::dhcp::answer::Mode;
 use crate::dhcp::bootfile::BootServers;
 use crate::dhcp::rogue::Lookout;
 use crate::grpc::server::ServerIds;
+use crate::http::pace::Pace;
+use crate::http::tls::Tls;
 use crate::model::Event;
 use crate::net::watch::Watch;
 use crate::net::{Interface, interfaces};
@@ -40,6 +42,7 @@ pub struct Ports {
     store: Store,
     files: tftp::server::Served,
     documents: http::server::Shared,
+    tls: Option<Tls>,
     boot: Arc<BootServers>,
     server_ids: ServerIds,
     watch: Watch,
@@ -90,8 +93,17 @@ impl Ports {
         });
         let (programs, root) = (&config.boot.programs, config.tftp.root.as_deref());
         let files = tftp::server::Served::new(programs, root, store.clone());
-        let documents =
-            http::server::Shared::new(store.clone(), config.http.files.as_deref(), programs)?;
+        let rules = http::server::Rules {
+            bind: config.http.bind_documents,
+            gives_addresses: config.dhcp.mode == Mode::Server,
+            pace: Pace::new(config.http.rate_limit_mib),
+        };
+        let tls = match &config.http.tls {
+            Some(tls) => Some(Tls::new(&tls.certificate, &tls.key)?),
+            None => None,
+        };
+        let directory = config.http.files.as_deref();
+        let documents = http::server::Shared::new(store.clone(), directory, programs, rules)?;
         let mut ports = Self {
             boot,
             started: CancellationToken::new(),
@@ -104,6 +116,7 @@ impl Ports {
             store,
             files,
             documents,
+            tls,
             watch,
             stop,
         };
@@ -247,7 +260,8 @@ impl Ports {
             let (started, stop) = (self.started.clone(), stop.clone());
             self.tasks.spawn(tasks.track_future(async move {
                 started.cancelled().await;
-                server.serve(stop.clone()).await;
+                let serving = stop.clone();
+                tokio::task::spawn_blocking(move || server.serve(&serving)).await?;
                 ended(&stop)
             }));
         }
@@ -286,6 +300,12 @@ impl Ports {
                 problems.extend(opened.err().map(|e| problem("http", address, "tcp", &e)));
             }
         }
+        if let (Some(tls), Some(at)) = (self.tls.clone(), &config.http.tls)
+            && !self.listening.contains(&("https", at.listen))
+        {
+            let opened = self.open_https(at.listen, tls).await;
+            problems.extend(opened.err().map(|e| problem("https", at.listen, "tcp", &e)));
+        }
         for address in tftp {
             if !self.listening.contains(&("tftp", address)) {
                 let opened = self.open_tftp(address, why_tftp);
@@ -304,15 +324,27 @@ impl Ports {
             boot.http_port = bound.port();
             self.boot = Arc::new(boot);
         }
+        self.serve_http(listener, None);
+        self.listening.insert(("http", address));
+        Ok(())
+    }
+
+    async fn open_https(&mut self, address: SocketAddr, tls: Tls) -> io::Result<()> {
+        let listener = TcpListener::bind(address).await?;
+        listening("https", &listener.local_addr()?.to_string(), "configured");
+        self.serve_http(listener, Some(tls));
+        self.listening.insert(("https", address));
+        Ok(())
+    }
+
+    fn serve_http(&mut self, listener: TcpListener, tls: Option<Tls>) {
         let (documents, stop) = (self.documents.clone(), self.stop.clone());
         let started = self.started.clone();
         self.tasks.spawn(async move {
             started.cancelled().await;
-            http::server::serve(listener, documents, stop.clone()).await;
+            http::server::serve(listener, tls, documents, stop.clone()).await;
             ended(&stop)
         });
-        self.listening.insert(("http", address));
-        Ok(())
     }
 
     fn open_tftp(&mut self, address: SocketAddr, reason: &str) -> io::Result<()> {

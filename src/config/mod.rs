@@ -17,9 +17,10 @@ use crate::catalog::{Catalog, Change, Refusal, Settings};
 use crate::dhcp::answer::Mode;
 use crate::dhcp::limit::Limit;
 use crate::dhcp::options;
+use crate::http::access::Bind;
 use crate::model::{
-    AddressProbe, Class, ClientArch, ClientPolicy, MacAddr, Match, Octets, Options, Pool, Profile,
-    Reservation, Source, Subnet, Uuid, check_hostname,
+    AddressProbe, Class, ClientArch, ClientPolicy, LocalBoot, MacAddr, Match, Octets, Options,
+    Pool, Profile, Reservation, Source, Subnet, Uuid, check_hostname,
 };
 
 /// Where leases and reservations are kept unless the file says otherwise.
@@ -32,6 +33,10 @@ pub const DEFAULT_PROGRAMS: &str = "/usr/lib/ipxe";
 pub const DEFAULT_LEASE_TIME: Duration = Duration::from_secs(3600);
 /// Packets a second from one client: no boot comes near, and a client that storms takes a hundredth of what is answered.
 pub const DEFAULT_RATE_LIMIT: u32 = 1000;
+/// An installation is over in minutes, and what runs after it is another system: its address must follow soon.
+pub const DEFAULT_INSTALL_LEASE_SECS: u32 = 300;
+/// The profile that machines in rescue boot.
+pub const DEFAULT_RESCUE_PROFILE: &str = "rescue";
 /// Shorter leases than this would have clients renew at every breath.
 pub const SHORTEST_LEASE_TIME: Duration = Duration::from_secs(60);
 
@@ -49,6 +54,8 @@ pub struct Config {
     pub grpc: Grpc,
     pub boot: Boot,
     pub admin: Admin,
+    /// Where secrets are that reservations made over the API may name; without it they may name none.
+    pub secrets_dir: Option<PathBuf>,
     /// Those of the file, each with its line.
     pub reservations: Vec<At<Reservation>>,
     /// The line of every path and address in it, for problems that only the machine it runs on can show.
@@ -70,6 +77,8 @@ pub struct Dhcp {
     pub answer_ipv6_solicitations: bool,
     /// How much one client may send.
     pub limit: Limit,
+    /// The longest lease of a machine that is installing.
+    pub install_lease: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -84,6 +93,20 @@ pub struct Http {
     /// None: port 80 of every address that DHCP serves from.
     pub listen: Option<SocketAddr>,
     pub files: Option<PathBuf>,
+    /// What scripts and documents are bound to.
+    pub bind_documents: Bind,
+    /// MiB a second that one client is sent; 0 for no limit.
+    pub rate_limit_mib: u32,
+    pub tls: Option<HttpTls>,
+}
+
+/// HTTP over TLS.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpTls {
+    pub listen: SocketAddr,
+    /// In PEM, followed by those that signed it.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -102,6 +125,8 @@ pub enum GrpcListen {
 pub struct Boot {
     pub programs: PathBuf,
     pub profiles: Option<PathBuf>,
+    /// The profile that machines in rescue boot.
+    pub rescue: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -145,8 +170,14 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
     let mut boot = root.section("boot");
     let tftp_root = path(&mut tftp, "root", "tftp.root");
     let files = path(&mut http, "files", "http.files");
+    let bind_documents = read_bind(&mut http);
+    let rate_limit_mib = http.whole_number("rate_limit_mib", 0, 1_000_000);
+    let tls = http.has("tls").then(|| read_tls(&mut http.section("tls")));
+    let rescue = boot.text("rescue").map(|at| at.value);
     let programs = path(&mut boot, "programs", "boot.programs");
     let profiles_dir = path(&mut boot, "profiles", "boot.profiles");
+    let mut secrets = root.section("secrets");
+    let secrets_dir = path(&mut secrets, "dir", "secrets.dir");
     let mut listen = |section: &mut Section, place: &'static str, example| {
         let at = section.parsed::<SocketAddr>("listen", example)?;
         lines.insert(place, at.line);
@@ -156,7 +187,7 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
     let http_listen = listen(&mut http, "http.listen", "198.18.0.1:80");
     let mut admin = root.section("admin");
     let admin_listen = listen(&mut admin, "admin.listen", "127.0.0.1:9469");
-    for section in [&tftp, &http, &boot, &admin] {
+    for section in [&tftp, &http, &boot, &admin, &secrets] {
         section.finish();
     }
 
@@ -179,15 +210,20 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
         http: Http {
             listen: http_listen,
             files,
+            bind_documents,
+            rate_limit_mib: rate_limit_mib.map_or(0, |at| at.value),
+            tls: tls.flatten(),
         },
         grpc,
         boot: Boot {
             programs: programs.unwrap_or_else(|| DEFAULT_PROGRAMS.into()),
             profiles: profiles_dir,
+            rescue: rescue.unwrap_or_else(|| DEFAULT_RESCUE_PROFILE.to_owned()),
         },
         admin: Admin {
             listen: admin_listen,
         },
+        secrets_dir,
         reservations,
         lines,
     }
@@ -234,6 +270,9 @@ fn read_dhcp(section: &mut Section, lines: &mut BTreeMap<&'static str, usize>) -
     let answer_ipv6_solicitations =
         (section.boolean("answer_ipv6_solicitations")).is_none_or(|at| at.value);
     let per_second = section.whole_number("rate_limit", 0, 1_000_000);
+    let shortest = u32::try_from(SHORTEST_LEASE_TIME.as_secs()).unwrap_or(u32::MAX);
+    let install_lease_secs = section.whole_number("install_lease_secs", shortest, 86_400);
+    let install_lease_secs = install_lease_secs.map_or(DEFAULT_INSTALL_LEASE_SECS, |at| at.value);
     section.finish();
     let per_second = per_second.map_or(DEFAULT_RATE_LIMIT, |at| at.value);
     Dhcp {
@@ -247,6 +286,7 @@ fn read_dhcp(section: &mut Section, lines: &mut BTreeMap<&'static str, usize>) -
             per_second,
             burst: per_second.saturating_mul(2),
         },
+        install_lease: Duration::from_secs(u64::from(install_lease_secs)),
     }
 }
 
@@ -383,6 +423,46 @@ fn read_program(section: &mut Section) -> Option<String> {
         section.report(at.line, "program", text);
     }
     Some(at.value)
+}
+
+fn read_tls(section: &mut Section) -> Option<HttpTls> {
+    let listen = section.parsed::<SocketAddr>("listen", "198.18.0.1:443");
+    let certificate = section.text("certificate");
+    let key = section.text("key");
+    for (name, is_missing) in [
+        ("listen", listen.is_none()),
+        ("certificate", certificate.is_none()),
+        ("key", key.is_none()),
+    ] {
+        if is_missing && !section.has(name) {
+            section.report(section.line(), name, "is missing; http.tls needs it");
+        }
+    }
+    section.finish();
+    Some(HttpTls {
+        listen: listen?.value,
+        certificate: certificate?.value.into(),
+        key: key?.value.into(),
+    })
+}
+
+fn read_bind(section: &mut Section) -> Bind {
+    match section.text("bind_documents") {
+        None => Bind::default(),
+        Some(at) => match at.value.as_str() {
+            "lease" => Bind::Lease,
+            "token" => Bind::Token,
+            _ => {
+                section.report(at.line, "bind_documents", "wanted \"lease\" or \"token\"");
+                Bind::default()
+            }
+        },
+    }
+}
+
+/// How machines are sent to their own disk.
+pub fn read_local_boot(section: &mut Section) -> Option<LocalBoot> {
+    Some(section.parsed("local_boot", "exit")?.value)
 }
 
 fn read_subnets(root: &mut Section) -> Vec<At<Subnet>> {
@@ -628,6 +708,7 @@ fn read_reservation(section: &mut Section) -> Option<(Reservation, Lines)> {
     reservation.vars = section.vars("vars", &[]);
     reservation.options = read_options(section);
     reservation.program = read_program(section);
+    reservation.local_boot = read_local_boot(section);
     section.finish();
     reservation.identities.macs = values(macs);
     reservation.identities.uuids = values(uuids);

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::model::{Var, Vars};
+use crate::model::{SecretRef, Var, Vars};
 
 /// A value and the line it stands on, counted from 1.
 #[derive(Clone, Debug, PartialEq)]
@@ -367,6 +367,10 @@ impl Section {
                 let var = at.value.var().or_else(|| {
                     self.wanted(&key, &at, "a string, number, true, false, list or table")
                 })?;
+                if let Err(problem) = check_secrets(&var) {
+                    self.report(at.line, &key, problem);
+                    return None;
+                }
                 Some((name, var))
             })
             .collect()
@@ -426,6 +430,33 @@ impl Section {
             asked: Vec::new(),
             found: self.found.clone(),
         }
+    }
+}
+
+/// Whether what looks like a secret is one: what is misspelt there would be shown as it is.
+pub fn check_secrets(var: &Var) -> Result<(), String> {
+    if let Some(secret) = var.secret() {
+        return match secret {
+            SecretRef::File(path) if path.is_empty() => Err("secret_file names no file".to_owned()),
+            SecretRef::Env(name) if !is_variable_name(&name) => Err(format!(
+                "`{}` is not the name of an environment variable",
+                name.escape_default()
+            )),
+            SecretRef::File(_) | SecretRef::Env(_) => Ok(()),
+        };
+    }
+    match var {
+        Var::List(vars) => vars.iter().try_for_each(check_secrets),
+        Var::Map(fields) => {
+            let is_secret = |key: &String| key.starts_with("secret_");
+            if let Some(key) = fields.keys().find(|key| is_secret(key)) {
+                return Err(format!(
+                    "{key}: wanted {{ secret_file = \"/path\" }} or {{ secret_env = \"NAME\" }} and nothing beside it"
+                ));
+            }
+            fields.values().try_for_each(check_secrets)
+        }
+        Var::Bool(_) | Var::Integer(_) | Var::Number(_) | Var::Text(_) => Ok(()),
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use super::request::Request;
 use super::view::View;
-use crate::model::{ClientArch, Cpu, Firmware};
+use crate::model::{ClientArch, Cpu, Firmware, Verdict, Why};
 
 /// What the options 66, 67 and 60 and the fields `siaddr` and `file` are made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,8 +141,10 @@ pub fn choose(request: &Request, servers: &BootServers, view: &View) -> Option<B
     if !request.boots_from_network() {
         return None;
     }
+    let is_sent_away = is_sent_away(view);
     if is_raspberry_pi(request) {
-        return Some(Bootfile::RaspberryPi);
+        // Its ROM would boot what lies in the TFTP root; without an answer it goes on to its card.
+        return (!is_sent_away).then_some(Bootfile::RaspberryPi);
     }
     let base = servers.http_base(view.own_address);
     // BIOS is what a client boots that names no architecture: the first PXE ROMs (PXE 2.1 allows no other).
@@ -158,7 +160,9 @@ pub fn choose(request: &Request, servers: &BootServers, view: &View) -> Option<B
         )));
     }
     let wants_url = arch.boots_from_http() || request.is_http_client();
-    let program = match view.program() {
+    // What the operator's own program boots is not ours to say: a machine that is not to boot it gets iPXE, and its script.
+    let asked = (view.program()).filter(|program| !is_sent_away || PROGRAM_WORDS.contains(program));
+    let program = match asked {
         Some(url) if url.contains("://") => return Some(Bootfile::HttpProgram(url.to_owned())),
         // An iPXE without HTTP is sent ours by TFTP, like any other ROM.
         Some(word) if PROGRAM_WORDS.contains(&word) => {
@@ -177,6 +181,14 @@ pub fn choose(request: &Request, servers: &BootServers, view: &View) -> Option<B
     } else {
         Bootfile::Tftp(program.to_owned())
     })
+}
+
+/// Whether the machine is not to boot anything of its own from the network now.
+fn is_sent_away(view: &View) -> bool {
+    match view.verdict {
+        None | Some(Verdict::Serve { .. } | Verdict::LocalDisk(Why::NothingToBoot)) => false,
+        Some(Verdict::Rescue | Verdict::LocalDisk(_) | Verdict::Refuse(_)) => true,
+    }
 }
 
 fn is_raspberry_pi(request: &Request) -> bool {

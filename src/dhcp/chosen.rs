@@ -38,69 +38,84 @@ pub struct Chosen {
 /// The options asked for (55) that somebody configures, in the client's order, but the mask before the routers (RFC 2132
 /// §3.3). A client that asks for nothing in particular gets all of them.
 pub fn choose(request: &Request, view: &View) -> Vec<Chosen> {
-    let mut codes: Vec<u8> = match request.parameters() {
-        Some(asked) => asked.to_vec(),
-        None => [&BUILT_IN[..], &view.configured_codes()].concat(),
-    };
-    if let Some(at) = codes.iter().position(|code| *code == SUBNET_MASK) {
-        codes[..=at].rotate_right(1);
-    }
-    let mut chosen: Vec<Chosen> = Vec::new();
-    for code in codes {
-        if chosen.iter().all(|known| known.code != code) {
-            chosen.extend(one(code, view));
+    let mut chosen = Vec::new();
+    for code in codes(request, view) {
+        let mut content = Vec::new();
+        if let Some(layer) = write(code, view, &mut content) {
+            chosen.push(Chosen {
+                code,
+                content,
+                layer,
+            });
         }
     }
     chosen
 }
 
-/// The option's content: what the highest layer says, the subnet's own words among the subnet's.
-fn one(code: u8, view: &View) -> Option<Chosen> {
-    let configured = view.configured_option(code);
-    let built_in = built_in(code, view);
-    let (content, layer) = match (configured, built_in) {
-        (Some((content, layer)), Some((_, own))) if layer >= own => (content.to_vec(), layer),
-        (_, Some(built_in)) => built_in,
-        (Some((content, layer)), None) => (content.to_vec(), layer),
-        (None, None) => return None,
+/// The codes that `choose` looks at, each once.
+pub fn codes(request: &Request, view: &View) -> Vec<u8> {
+    let mut codes: Vec<u8> = match request.parameters() {
+        Some(asked) => asked.to_vec(),
+        None => [&BUILT_IN[..], &view.configured_codes()].concat(),
     };
-    let content = match view.subnet.router {
-        // RFC 3442: a client that takes these ignores option 3, so the way out must be among them.
-        Some(router) if CLASSLESS_ROUTES.contains(&code) && !has_default_route(&content) => {
-            [content, route(ipnet::Ipv4Net::default(), router)].concat()
-        }
-        _ => content,
-    };
-    Some(Chosen {
-        code,
-        content,
-        layer,
-    })
+    let mut seen = [false; 256];
+    codes.retain(|code| !std::mem::replace(&mut seen[usize::from(*code)], true));
+    if let Some(at) = codes.iter().position(|code| *code == SUBNET_MASK) {
+        codes[..=at].rotate_right(1);
+    }
+    codes
 }
 
-fn built_in(code: u8, view: &View) -> Option<(Vec<u8>, Layer)> {
+/// Adds the option's content: what the highest layer says, the subnet's own words among the subnet's.
+pub fn write(code: u8, view: &View, octets: &mut Vec<u8>) -> Option<Layer> {
+    let begin = octets.len();
+    let built_in = built_in(code, view, octets);
+    let layer = match (view.configured_option(code), built_in) {
+        (None, built_in) => built_in?,
+        (Some((_, layer)), Some(own)) if layer < own => own,
+        (Some((content, layer)), _) => {
+            octets.truncate(begin);
+            octets.extend(content);
+            layer
+        }
+    };
+    if let Some(router) = view.subnet.router
+        // RFC 3442: a client that takes these ignores option 3, so the way out must be among them.
+        && CLASSLESS_ROUTES.contains(&code)
+        && !has_default_route(&octets[begin..])
+    {
+        octets.extend(route(ipnet::Ipv4Net::default(), router));
+    }
+    Some(layer)
+}
+
+fn built_in(code: u8, view: &View, octets: &mut Vec<u8>) -> Option<Layer> {
     let subnet = view.subnet;
-    let addresses =
-        |list: &[Ipv4Addr]| -> Vec<u8> { list.iter().flat_map(Ipv4Addr::octets).collect() };
-    let of_subnet = |content: Vec<u8>| (!content.is_empty()).then_some((content, Layer::Subnet));
+    let mut layer = Layer::Subnet;
+    let begin = octets.len();
     match code {
-        SUBNET_MASK => of_subnet(subnet.cidr.netmask().octets().to_vec()),
-        BROADCAST_ADDRESS => of_subnet(subnet.cidr.broadcast().octets().to_vec()),
-        ROUTERS => of_subnet(addresses(subnet.router.as_slice())),
-        DOMAIN_NAME_SERVERS => of_subnet(addresses(&subnet.dns)),
+        SUBNET_MASK => octets.extend(subnet.cidr.netmask().octets()),
+        BROADCAST_ADDRESS => octets.extend(subnet.cidr.broadcast().octets()),
+        ROUTERS => octets.extend(subnet.router?.octets()),
+        DOMAIN_NAME_SERVERS => octets.extend(subnet.dns.iter().flat_map(Ipv4Addr::octets)),
         HOST_NAME => {
             let name = view.reservation?.hostname.as_deref()?;
-            Some((host_part(name).into(), Layer::Reservation))
+            octets.extend(host_part(name).as_bytes());
+            layer = Layer::Reservation;
         }
         DOMAIN_NAME => {
             let name = view.reservation.and_then(|own| own.hostname.as_deref());
             match name.and_then(|name| name.split_once('.')) {
-                Some((_, domain)) => Some((domain.into(), Layer::Reservation)),
-                None => of_subnet(subnet.domain.as_deref()?.into()),
+                Some((_, domain)) => {
+                    octets.extend(domain.as_bytes());
+                    layer = Layer::Reservation;
+                }
+                None => octets.extend(subnet.domain.as_deref()?.as_bytes()),
             }
         }
-        _ => None,
+        _ => return None,
     }
+    (octets.len() > begin).then_some(layer)
 }
 
 /// A host name with a domain is given as options 12 and 15 apart, as RFC 2132 §3.14 and §3.17 have it.

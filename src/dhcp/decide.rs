@@ -6,10 +6,10 @@ use std::net::Ipv4Addr;
 use super::pool;
 use super::request::{Kind, Request, RequestState};
 use super::view::View;
-use crate::model::{BindingChange, ClientKey, Lease, LeaseState, NakReason, Silence};
+use crate::model::{
+    BindingChange, ClientKey, Lease, LeaseState, NakReason, OFFER_HOLD_SECS, Silence,
+};
 
-/// How long an offered address is held: a PXE ROM repeats its DISCOVER after 4, 8, 16 and 32 seconds (PXE 2.1 §2.2.2).
-pub const OFFER_HOLD_SECS: u64 = 64;
 /// How long a declined address is given to nobody. Long enough for a squatter's lease to be noticed, short enough for a pool
 /// to recover by itself.
 pub const DECLINE_SECS: u64 = 600;
@@ -355,9 +355,9 @@ fn is_declined(address: Ipv4Addr, view: &View) -> bool {
         .is_some_and(|lease| lease.state == LeaseState::Declined && lease.is_current(view.now_secs))
 }
 
-/// The subnet's lease time, or the shorter one the client asks for (RFC 2131 §4.3.1).
+/// The longest lease for the client, or the shorter one it asks for (RFC 2131 §4.3.1).
 fn lease_secs(request: &Request, view: &View) -> u32 {
-    let longest = view.lease_secs();
+    let (longest, _) = view.longest_lease(request);
     request.lease_secs.map_or(longest, |asked| {
         asked.clamp(SHORTEST_LEASE_SECS.min(longest), longest)
     })

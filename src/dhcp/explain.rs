@@ -40,9 +40,13 @@ pub struct Explanation {
     pub client: Option<String>,
     pub subnet: Option<String>,
     pub reservation: Option<String>,
+    /// What the machine is served, and by which state.
+    pub machine: Option<String>,
     pub classes: Vec<String>,
     pub address: Option<Ipv4Addr>,
     pub lease_secs: Option<u32>,
+    /// Who says how long a lease may be: `subnet`, a class, or `installation`.
+    pub lease_layer: Option<String>,
     pub bootfile: Option<String>,
     pub options: Vec<ExplainedOption>,
     /// Where the reply would go.
@@ -115,6 +119,7 @@ pub fn explain(octets: &[u8], port: Port, world: World<'_>) -> Explanation {
             ),
             None => format!("none; {}", view.reservation_rule),
         }),
+        machine: machine_text(&view),
         classes: view
             .classes
             .iter()
@@ -122,6 +127,7 @@ pub fn explain(octets: &[u8], port: Port, world: World<'_>) -> Explanation {
             .collect(),
         address,
         lease_secs,
+        lease_layer: lease_secs.map(|_| view.longest_lease(&request).1.to_string()),
         bootfile: (name != "silent" && name != "nak")
             .then_some(bootfile)
             .flatten()
@@ -134,6 +140,21 @@ pub fn explain(octets: &[u8], port: Port, world: World<'_>) -> Explanation {
         sent_to: sent_to(&request, &decision.answer),
         binding: decision.change.as_ref().map(change_text),
     }
+}
+
+/// Of a machine that has a state: without one its profile says everything.
+fn machine_text(view: &View) -> Option<String> {
+    let machine = view.catalog.machine(&view.reservation?.id)?;
+    let mode = match machine.mode {
+        mode if mode.is_normal() => String::new(),
+        mode => format!(", {}", mode.as_str()),
+    };
+    let phase = machine.phase.as_str();
+    let known = match machine.attempt {
+        0 => format!("{phase}{mode}"),
+        attempt => format!("{phase}{mode}, attempt {attempt}"),
+    };
+    Some(format!("{known}; {}", view.verdict?))
 }
 
 fn before_the_view(reason: Silence, request: String) -> Explanation {
@@ -217,6 +238,13 @@ fn change_text(change: &BindingChange) -> String {
     }
 }
 
+impl Explanation {
+    fn lease_text(&self) -> Option<String> {
+        let layer = self.lease_layer.as_ref()?;
+        Some(format!("{} s   ({layer})", self.lease_secs?))
+    }
+}
+
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:<12} {}", "request", self.request)?;
@@ -224,6 +252,7 @@ impl fmt::Display for Explanation {
             ("client", self.client.clone()),
             ("subnet", self.subnet.clone()),
             ("reservation", self.reservation.clone()),
+            ("machine", self.machine.clone()),
             (
                 "classes",
                 (!self.classes.is_empty()).then(|| self.classes.join(", ")),
@@ -231,7 +260,7 @@ impl fmt::Display for Explanation {
             ("answer", Some(self.answer.to_owned())),
             ("because", Some(self.because.clone())),
             ("address", self.address.map(|a| a.to_string())),
-            ("lease", self.lease_secs.map(|secs| format!("{secs} s"))),
+            ("lease", self.lease_text()),
             (
                 "boot file",
                 self.bootfile.clone().filter(|name| !name.is_empty()),
@@ -308,7 +337,7 @@ mod tests {
              answer       offer\n\
              because      the address is reserved for it\n\
              address      198.18.0.10\n\
-             lease        3600 s\n\
+             lease        3600 s   (subnet)\n\
              boot file    snponly.efi\n\
              sent to      198.18.0.10:68 in a frame to 52:54:00:00:00:01\n\
              binding      198.18.0.10 offered for 52:54:00:00:00:01 until 1064\n\

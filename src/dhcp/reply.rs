@@ -1,15 +1,12 @@
 //! Writes a reply. In: the request, the answer and what the subnet offers. Out: the octets of one datagram, options in the
 //! order a client expects them and within the size it takes.
 //!
-//! dhcproto encodes the header and each option; the order is ours, since its own is by number.
+//! Written straight into the octets that are sent: dhcproto keeps options in an order of its own, and makes each of them first.
 
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
-use dhcproto::v4::{
-    DhcpOption, Flags, HType, Message, MessageType, Opcode, OptionCode, UnknownOption,
-};
-use dhcproto::{Encodable, Encoder};
+use dhcproto::v4::{MAGIC, MessageType, OptionCode};
 
 use super::bootfile::Bootfile;
 use super::chosen;
@@ -27,16 +24,40 @@ const LEAST: usize = 240 + 3 + 4 * 6 + 3 + 1;
 const SNAME: Range<usize> = 44..108;
 const FILE: Range<usize> = 108..236;
 
-/// The reply's octets; `None` for silence. Options that do not fit what the client takes are left out, the least important
-/// ones first: those of the lease and of the boot stand at the front, then what the client asks for, in its order.
+/// The header and the magic cookie.
+const HEADER: usize = 240;
+
+/// The options of a reply as they are written, and where each of them ends.
+struct Options<'a> {
+    octets: &'a mut Vec<u8>,
+    ends: Vec<usize>,
+    said: [bool; 256],
+}
+
+/// The reply's octets; `None` for silence.
 pub fn encode(
     request: &Request,
     answer: &Answer,
     bootfile: Option<&Bootfile>,
     view: &View,
 ) -> Option<Vec<u8>> {
+    let mut octets = Vec::new();
+    append(request, answer, bootfile, view, &mut octets);
+    (!octets.is_empty()).then_some(octets)
+}
+
+/// Adds the reply's octets to what is there; none for silence. Options that do not fit what the client takes are left out, the
+/// least important ones first: those of the lease and of the boot stand at the front, then what the client asks for, in its
+/// order.
+pub fn append(
+    request: &Request,
+    answer: &Answer,
+    bootfile: Option<&Bootfile>,
+    view: &View,
+    octets: &mut Vec<u8>,
+) {
     let (message_type, yiaddr, lease_secs) = match answer {
-        Answer::Silent(_) => return None,
+        Answer::Silent(_) => return,
         Answer::Offer {
             address,
             lease_secs,
@@ -51,189 +72,218 @@ pub fn encode(
         Answer::Nak(_) => (MessageType::Nak, Ipv4Addr::UNSPECIFIED, None),
     };
     let bootfile = bootfile.filter(|_| message_type != MessageType::Nak);
-    let mut options = vec![
-        DhcpOption::MessageType(message_type),
-        DhcpOption::ServerIdentifier(view.server_id),
-    ];
+    let begin = octets.len();
+    octets.reserve(SHORTEST_REPLY * 2);
+    write_header(request, answer, yiaddr, bootfile, view, octets);
+
+    let mut options = Options {
+        octets,
+        ends: Vec::with_capacity(24),
+        said: [false; 256],
+    };
+    options.add(OptionCode::MessageType, &[message_type.into()]);
+    options.add(OptionCode::ServerIdentifier, &view.server_id.octets());
     match answer {
-        Answer::Nak(reason) => options.push(DhcpOption::Message(reason.message().into())),
+        Answer::Nak(reason) => options.add(OptionCode::Message, reason.message().as_bytes()),
         _ => {
-            options.extend(lease_secs.into_iter().flat_map(lease_options));
-            options.extend(boot_options(request, bootfile, view));
+            lease_secs
+                .into_iter()
+                .for_each(|secs| options.add_lease(secs));
+            options.add_boot(request, bootfile, view);
         }
     }
-
-    let mut octets = encode_header(request, answer, yiaddr, bootfile, view)?;
-    let mut parts: Vec<Vec<u8>> = options.iter().map(encode_option).collect::<Option<_>>()?;
     // Beside another server only the boot is ours; the network is for that one to describe.
     if !matches!(
         answer,
         Answer::Nak(_) | Answer::ProxyOffer | Answer::ProxyAck
     ) {
         // What the machine's boot needs stands before what it may do without.
-        let said: Vec<u8> = parts
-            .iter()
-            .filter_map(|part| part.first().copied())
-            .collect();
-        let chosen = chosen::choose(request, view).into_iter();
-        parts.extend(
-            chosen
-                .filter(|option| !said.contains(&option.code))
-                .map(|option| raw_option(option.code, &option.content)),
-        );
-    }
-    let (tail, most) = sent_back(request);
-    place(&mut octets, parts, tail, most);
-    octets.resize(octets.len().max(SHORTEST_REPLY), 0);
-    Some(octets)
-}
-
-/// What is sent back at the end of a reply, and how long that reply may be. RFC 6842 §3: the client-id, unless it leaves no
-/// room for a lease. RFC 3046 §2.2: what the relay agent said, as the last option; rather than leave no room for a lease it goes
-/// beside what the client takes, since the agent keeps it, but one that no frame holds is left out.
-fn sent_back(request: &Request) -> (Vec<u8>, usize) {
-    let takes = request.max_reply_octets();
-    let option = |code: OptionCode, most: usize| {
-        let content = request.option(code)?;
-        Some(raw_option(code.into(), content)).filter(|option| LEAST + option.len() <= most)
-    };
-    let id = option(OptionCode::ClientIdentifier, takes).unwrap_or_default();
-    let agent_most = LONGEST_REPLY - id.len();
-    let agent = option(OptionCode::RelayAgentInformation, agent_most).unwrap_or_default();
-    let tail = [id, agent].concat();
-    let most = takes.max(LEAST + tail.len());
-    (tail, most)
-}
-
-/// Puts the options where there is room: behind the header; if they do not fit, in the fields `file` and `sname` too, as far
-/// as nothing else is said there (option 52, RFC 2132 §9.3). PXE ROMs look for the boot file in `file` and never in an option
-/// that stands there, so a boot file keeps its field. What fits nowhere is left out.
-fn place(octets: &mut Vec<u8>, parts: Vec<Vec<u8>>, tail: Vec<u8>, most: usize) {
-    let room = most.saturating_sub(tail.len() + 1); // and the end option
-    let needed: usize = parts.iter().map(Vec::len).sum();
-    if octets.len() + needed <= room {
-        octets.extend(parts.concat());
-    } else {
-        let mut fields = [(FILE, Vec::new(), 1_u8), (SNAME, Vec::new(), 2_u8)];
-        let is_free =
-            |range: &Range<usize>, octets: &[u8]| octets[range.clone()].iter().all(|b| *b == 0);
-        let free: Vec<bool> = fields
-            .iter()
-            .map(|(range, _, _)| is_free(range, octets))
-            .collect();
-        for part in parts {
-            // Three octets are kept for option 52 itself.
-            if octets.len() + part.len() + 3 <= room {
-                octets.extend(part);
-                continue;
-            }
-            let fitting = fields
-                .iter_mut()
-                .zip(&free)
-                .find(|((range, content, _), free)| {
-                    **free && content.len() + part.len() < range.len()
-                });
-            if let Some(((_, content, _), _)) = fitting {
-                content.extend(part);
-            }
-        }
-        let mut overload = 0;
-        for (range, mut content, bit) in fields {
-            if !content.is_empty() {
-                overload |= bit;
-                content.push(255);
-                octets[range.start..range.start + content.len()].copy_from_slice(&content);
-            }
-        }
-        if overload != 0 {
-            octets.extend([52, 1, overload]);
+        for code in chosen::codes(request, view) {
+            options.add_chosen(code, view);
         }
     }
-    octets.extend(tail);
-    octets.push(255);
+    let ends = options.ends;
+    place(octets, begin, &ends, request);
+    octets.resize(octets.len().max(begin + SHORTEST_REPLY), 0);
 }
 
-/// 51, and 58 and 59 at the fractions of RFC 2131 §4.4.5.
-fn lease_options(lease_secs: u32) -> [DhcpOption; 3] {
-    [
-        DhcpOption::AddressLeaseTime(lease_secs),
-        DhcpOption::Renewal(lease_secs / 2),
-        DhcpOption::Rebinding(lease_secs - lease_secs / 8),
-    ]
-}
+impl Options<'_> {
+    /// In parts of 255 if it is longer (RFC 3396).
+    fn add(&mut self, code: OptionCode, content: &[u8]) {
+        let code = u8::from(code);
+        write_option(code, content, self.octets);
+        self.close(code);
+    }
 
-/// What a machine that boots from the network needs, said in every place that some firmware reads.
-fn boot_options(request: &Request, bootfile: Option<&Bootfile>, view: &View) -> Vec<DhcpOption> {
-    let Some(bootfile) = bootfile else {
-        return Vec::new();
-    };
-    let mut options = match bootfile.as_str() {
-        "" => Vec::new(),
-        // EDK II ends the name with a NUL of its own, over the octet behind the option: a pad gives it one to spare. Without,
-        // the next option is destroyed, and OVMF 2022.11 declines the lease.
-        name => vec![DhcpOption::BootfileName(name.into()), DhcpOption::Pad],
-    };
-    match bootfile {
-        Bootfile::RaspberryPi => {
-            options.push(DhcpOption::TFTPServerName(
-                view.own_address.to_string().into_bytes(),
-            ));
-            options.push(DhcpOption::ClassIdentifier(b"PXEClient".to_vec()));
-            // Its ROM boots from whoever offers this very menu (43.9, 43.10).
-            let menu = [
-                &[9, 20, 0, 0, 17][..],
-                b"Raspberry Pi Boot",
-                &[10, 4, 0],
-                b"PXE",
-                &[255],
-            ];
-            options.push(DhcpOption::VendorExtensions(menu.concat()));
+    fn close(&mut self, code: u8) {
+        self.said[usize::from(code)] = true;
+        self.ends.push(self.octets.len());
+    }
+
+    fn add_chosen(&mut self, code: u8, view: &View) {
+        if self.said[usize::from(code)] {
+            return;
         }
-        // UEFI 2.10 §24.7: without it the firmware takes the offer for one without a boot file.
-        Bootfile::HttpProgram(_) => {
-            options.push(DhcpOption::ClassIdentifier(b"HTTPClient".to_vec()));
+        let begin = self.octets.len();
+        self.octets.extend([code, 0]);
+        if chosen::write(code, view, self.octets).is_none() {
+            return self.octets.truncate(begin);
         }
-        Bootfile::Tftp(_) | Bootfile::Script(_) => {
-            if view.configured_option(66).is_none() {
-                let server = view.own_address.to_string().into_bytes();
-                options.push(DhcpOption::TFTPServerName(server));
+        match u8::try_from(self.octets.len() - begin - 2) {
+            Ok(length) => self.octets[begin + 1] = length,
+            Err(_) => {
+                let content = self.octets.split_off(begin + 2);
+                self.octets.truncate(begin);
+                write_option(code, &content, self.octets);
             }
-            let says_pxe = request
-                .option(OptionCode::ClassIdentifier)
-                .is_some_and(|class| class.starts_with(b"PXEClient"));
-            if says_pxe {
-                options.push(DhcpOption::ClassIdentifier(b"PXEClient".to_vec()));
-                // PXE 2.1 §2.2.3, PXE_DISCOVERY_CONTROL bit 3: the boot file is here, ask no boot server.
-                if !view.asks_boot_server() {
-                    options.push(DhcpOption::VendorExtensions(vec![6, 1, 8, 255]));
+        }
+        self.close(code);
+    }
+
+    /// 51, and 58 and 59 at the fractions of RFC 2131 §4.4.5.
+    fn add_lease(&mut self, secs: u32) {
+        self.add(OptionCode::AddressLeaseTime, &secs.to_be_bytes());
+        self.add(OptionCode::Renewal, &(secs / 2).to_be_bytes());
+        self.add(OptionCode::Rebinding, &(secs - secs / 8).to_be_bytes());
+    }
+
+    /// What a machine that boots from the network needs, said in every place that some firmware reads.
+    fn add_boot(&mut self, request: &Request, bootfile: Option<&Bootfile>, view: &View) {
+        let Some(bootfile) = bootfile else {
+            return;
+        };
+        if !bootfile.as_str().is_empty() {
+            self.add(OptionCode::BootfileName, bootfile.as_str().as_bytes());
+            // EDK II ends the name with a NUL of its own, over the octet behind the option: a pad gives it one to spare.
+            // Without, the next option is destroyed, and OVMF 2022.11 declines the lease.
+            self.octets.push(0);
+            self.close(0);
+        }
+        let server = || view.own_address.to_string().into_bytes();
+        match bootfile {
+            Bootfile::RaspberryPi => {
+                self.add(OptionCode::TFTPServerName, &server());
+                self.add(OptionCode::ClassIdentifier, b"PXEClient");
+                // Its ROM boots from whoever offers this very menu (43.9, 43.10).
+                let menu = [
+                    &[9, 20, 0, 0, 17][..],
+                    b"Raspberry Pi Boot",
+                    &[10, 4, 0],
+                    b"PXE",
+                    &[255],
+                ];
+                self.add(OptionCode::VendorExtensions, &menu.concat());
+            }
+            // UEFI 2.10 §24.7: without it the firmware takes the offer for one without a boot file.
+            Bootfile::HttpProgram(_) => self.add(OptionCode::ClassIdentifier, b"HTTPClient"),
+            Bootfile::Tftp(_) | Bootfile::Script(_) => {
+                if view.configured_option(66).is_none() {
+                    self.add(OptionCode::TFTPServerName, &server());
+                }
+                let says_pxe = request
+                    .option(OptionCode::ClassIdentifier)
+                    .is_some_and(|class| class.starts_with(b"PXEClient"));
+                if says_pxe {
+                    self.add(OptionCode::ClassIdentifier, b"PXEClient");
+                    // PXE 2.1 §2.2.3, PXE_DISCOVERY_CONTROL bit 3: the boot file is here, ask no boot server.
+                    if !view.asks_boot_server() {
+                        self.add(OptionCode::VendorExtensions, &[6, 1, 8, 255]);
+                    }
                 }
             }
         }
+        // PXE 2.1 §2.2.1: the machine's UUID is sent back unchanged.
+        if let Some(uuid) = request.option(OptionCode::ClientMachineIdentifier) {
+            self.add(OptionCode::ClientMachineIdentifier, uuid);
+        }
+        if request.ipxe().is_some() {
+            // 176 in iPXE's own options, no-pxedhcp: do not wait two seconds for a proxyDHCP offer.
+            self.add(OptionCode::Unknown(175), &[176, 1, 1]);
+        }
     }
-    // PXE 2.1 §2.2.1: the machine's UUID is sent back unchanged.
-    if let Some(uuid) = request.option(OptionCode::ClientMachineIdentifier) {
-        options.push(DhcpOption::ClientMachineIdentifier(uuid.to_vec()));
-    }
-    if request.ipxe().is_some() {
-        // 176 in iPXE's own options, no-pxedhcp: do not wait two seconds for a proxyDHCP offer.
-        options.push(DhcpOption::Unknown(UnknownOption::new(
-            OptionCode::Unknown(175),
-            vec![176, 1, 1],
-        )));
-    }
-    options
 }
 
-fn encode_header(
+/// Leaves the options where they are, behind the header, if they fit; if they do not, puts them in the fields `file` and `sname`
+/// too, as far as nothing else is said there (option 52, RFC 2132 §9.3). PXE ROMs look for the boot file in `file` and never in
+/// an option that stands there, so a boot file keeps its field. What fits nowhere is left out.
+fn place(octets: &mut Vec<u8>, begin: usize, ends: &[usize], request: &Request) {
+    let takes = request.max_reply_octets();
+    let id = sent_back(request, OptionCode::ClientIdentifier, takes);
+    let id_length = id.map_or(0, option_length);
+    let agent_most = LONGEST_REPLY - id_length;
+    let agent = sent_back(request, OptionCode::RelayAgentInformation, agent_most);
+    let agent_length = agent.map_or(0, option_length);
+    let most = takes.max(LEAST + id_length + agent_length);
+    let room = most.saturating_sub(id_length + agent_length + 1); // and the end option
+    if octets.len() - begin > room {
+        overload(octets, begin, ends, room);
+    }
+    for (code, content) in [
+        (OptionCode::ClientIdentifier, id),
+        (OptionCode::RelayAgentInformation, agent),
+    ] {
+        if let Some(content) = content {
+            write_option(code.into(), content, octets);
+        }
+    }
+    octets.push(255);
+}
+
+/// What is sent back at the end of a reply. RFC 6842 §3: the client-id, unless it leaves no room for a lease. RFC 3046 §2.2: what
+/// the relay agent said, as the last option; rather than leave no room for a lease it goes beside what the client takes,
+/// since the agent keeps it, but one that no frame holds is left out.
+fn sent_back(request: &Request, code: OptionCode, most: usize) -> Option<&[u8]> {
+    (request.option(code)).filter(|content| LEAST + option_length(content) <= most)
+}
+
+fn overload(octets: &mut Vec<u8>, begin: usize, ends: &[usize], room: usize) {
+    let behind = octets.split_off(begin + HEADER);
+    let reply = &mut octets[begin..];
+    let mut fields = [(FILE, 1_u8), (SNAME, 2_u8)].map(|(range, bit)| {
+        let is_free = reply[range.clone()].iter().all(|octet| *octet == 0);
+        (range, bit, is_free, Vec::new())
+    });
+    let mut from = 0;
+    for end in ends.iter().map(|end| end - begin - HEADER) {
+        let part = &behind[from..end];
+        from = end;
+        // Three octets are kept for option 52 itself.
+        if octets.len() - begin + part.len() + 3 <= room {
+            octets.extend(part);
+            continue;
+        }
+        let fitting = (fields.iter_mut()).find(|(range, _, is_free, content)| {
+            *is_free && content.len() + part.len() < range.len()
+        });
+        if let Some((_, _, _, content)) = fitting {
+            content.extend(part);
+        }
+    }
+    let mut said = 0;
+    for (range, bit, _, mut content) in fields {
+        if !content.is_empty() {
+            said |= bit;
+            content.push(255);
+            let place = begin + range.start;
+            octets[place..place + content.len()].copy_from_slice(&content);
+        }
+    }
+    if said != 0 {
+        octets.extend([52, 1, said]);
+    }
+}
+
+/// RFC 2131 §2, figure 1.
+fn write_header(
     request: &Request,
     answer: &Answer,
     yiaddr: Ipv4Addr,
     bootfile: Option<&Bootfile>,
     view: &View,
-) -> Option<Vec<u8>> {
-    let hardware = &request.chaddr[..usize::from(request.hlen)];
+    octets: &mut Vec<u8>,
+) {
     let ciaddr = match answer {
-        Answer::Ack { .. } | Answer::AckInform | Answer::ProxyAck => request.ciaddr, // RFC 2131 §4.3.1, table 3
+        Answer::Ack { .. } | Answer::AckInform | Answer::ProxyAck => request.ciaddr, // §4.3.1, table 3
         _ => Ipv4Addr::UNSPECIFIED,
     };
     // An HTTP URL stands for itself; siaddr names the TFTP server, and iPXE's ${next-server}.
@@ -241,54 +291,44 @@ fn encode_header(
         Some(Bootfile::Tftp(_) | Bootfile::Script(_) | Bootfile::RaspberryPi) => view.own_address,
         _ => Ipv4Addr::UNSPECIFIED,
     };
-    let mut message = Message::new_with_id(
-        request.xid,
-        ciaddr,
-        yiaddr,
-        siaddr,
-        request.giaddr,
-        hardware,
-    );
     let flags = match answer {
         // §4.3.2: towards a relay agent the broadcast bit has it broadcast the NAK.
         Answer::Nak(_) if !request.giaddr.is_unspecified() => request.flags | 0x8000,
         _ => request.flags,
     };
-    message
-        .set_opcode(Opcode::BootReply)
-        .set_htype(HType::from(request.htype))
-        .set_flags(Flags::from(flags));
+    let begin = octets.len();
+    octets.extend([2, request.htype, request.hlen, 0]); // BOOTREPLY
+    octets.extend(request.xid.to_be_bytes());
+    octets.extend([0, 0]); // secs
+    octets.extend(flags.to_be_bytes());
+    for address in [ciaddr, yiaddr, siaddr, request.giaddr] {
+        octets.extend(address.octets());
+    }
+    let hardware = &request.chaddr[..usize::from(request.hlen)];
+    octets.extend(hardware);
+    octets.resize(begin + HEADER - MAGIC.len(), 0);
+    octets.extend(MAGIC);
     if let Some(name) = bootfile
         .map(Bootfile::as_str)
-        .filter(|n| n.len() < FILE.len())
+        .filter(|name| name.len() < FILE.len())
     {
-        message.set_fname_str(name);
+        let place = begin + FILE.start;
+        octets[place..place + name.len()].copy_from_slice(name.as_bytes());
     }
-    let mut octets = Vec::with_capacity(SHORTEST_REPLY);
-    message.encode(&mut Encoder::new(&mut octets)).ok()?;
-    octets.truncate(240);
-    Some(octets)
 }
 
-fn encode_option(option: &DhcpOption) -> Option<Vec<u8>> {
-    let mut octets = Vec::new();
-    option.encode(&mut Encoder::new(&mut octets)).ok()?;
-    Some(octets)
+fn write_option(code: u8, content: &[u8], octets: &mut Vec<u8>) {
+    if content.is_empty() {
+        return octets.extend([code, 0]);
+    }
+    for part in content.chunks(255) {
+        octets.extend([code, part.len() as u8]);
+        octets.extend(part);
+    }
 }
 
-/// An option whose content is sent as it came, in parts of 255 if it is longer (RFC 3396).
-fn raw_option(code: u8, content: &[u8]) -> Vec<u8> {
-    let parts: Vec<&[u8]> = match content {
-        [] => vec![content],
-        _ => content.chunks(255).collect(),
-    };
-    parts
-        .into_iter()
-        .flat_map(|part| {
-            let length = u8::try_from(part.len()).unwrap_or(u8::MAX);
-            [&[code, length], part].concat()
-        })
-        .collect()
+fn option_length(content: &[u8]) -> usize {
+    content.len() + 2 * content.len().div_ceil(255).max(1)
 }
 
 #[cfg(test)]

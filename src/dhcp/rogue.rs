@@ -6,7 +6,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -15,7 +15,7 @@ use super::probe::Probe;
 use super::request::Kind;
 use super::route::{CLIENT_PORT, SERVER_PORT};
 use crate::model::{Event, MacAddr};
-use crate::net::{Datagram, DhcpSocket};
+use crate::net::{DhcpSocket, Inbox, Way};
 use crate::observe::emit;
 
 /// How long offers are waited for: a server that looks whether an address is free takes a second or two.
@@ -37,31 +37,17 @@ pub struct Lookout {
 impl Lookout {
     /// Looks once. The answer names every other server that offered something.
     pub async fn look(&self) -> io::Result<BTreeSet<Ipv4Addr>> {
-        let socket = DhcpSocket::bind(&self.interface, CLIENT_PORT)?;
         let xid = u32::try_from(Uuid::new_v4().as_u128() & 0xffff_ffff)
             .unwrap_or(1)
             .max(1);
-        let mut probe = Probe::new(Kind::Discover, self.mac);
-        probe.xid = xid;
-        probe.broadcast = true;
-        probe.set(55, [1, 3, 6]);
+        let (interface, mac, own) = (self.interface.clone(), self.mac, self.server_id);
         self.own_xid.store(xid, Ordering::Relaxed);
-        let to = SocketAddrV4::new(Ipv4Addr::BROADCAST, SERVER_PORT);
-        socket.send(&probe.octets(), Ipv4Addr::UNSPECIFIED, to)?;
-        let mut others = BTreeSet::new();
-        let collect = async {
-            loop {
-                for datagram in socket.receive(16).await? {
-                    others.extend(server_in(&datagram, xid).filter(|id| *id != self.server_id));
-                }
-            }
-        };
-        let collected: Result<io::Result<()>, _> = tokio::time::timeout(PATIENCE, collect).await;
+        let look = move || look(&interface, mac, xid);
+        let others = tokio::task::spawn_blocking(look).await;
         self.own_xid.store(0, Ordering::Relaxed);
-        match collected {
-            Ok(Err(error)) => Err(error),
-            _ => Ok(others),
-        }
+        let mut others = others.map_err(io::Error::other)??;
+        others.remove(&own);
+        Ok(others)
     }
 
     /// Looks now and then until `stop`, and tells of what it finds.
@@ -97,9 +83,30 @@ impl Lookout {
     }
 }
 
+/// Who offers something to a client that nobody knows.
+fn look(interface: &str, mac: MacAddr, xid: u32) -> io::Result<BTreeSet<Ipv4Addr>> {
+    let socket = DhcpSocket::bind(interface, CLIENT_PORT, PATIENCE / 10)?;
+    let mut probe = Probe::new(Kind::Discover, mac);
+    probe.xid = xid;
+    probe.broadcast = true;
+    probe.set(55, [1, 3, 6]);
+    let from = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, CLIENT_PORT);
+    let to = Way::Datagram(SocketAddrV4::new(Ipv4Addr::BROADCAST, SERVER_PORT));
+    if let Some((_, error)) = socket.send(from, &[(&probe.octets(), to)]).pop() {
+        return Err(error);
+    }
+    let mut servers = BTreeSet::new();
+    let mut inbox = Inbox::new(16);
+    let sent = Instant::now();
+    while sent.elapsed() < PATIENCE {
+        socket.receive(&mut inbox)?;
+        servers.extend(inbox.datagrams().filter_map(|d| server_in(d.octets, xid)));
+    }
+    Ok(servers)
+}
+
 /// The server identifier of an OFFER to our probe.
-fn server_in(datagram: &Datagram, xid: u32) -> Option<Ipv4Addr> {
-    let octets = &datagram.octets;
+fn server_in(octets: &[u8], xid: u32) -> Option<Ipv4Addr> {
     let is_ours = octets.first() == Some(&2) && octets.get(4..8)? == xid.to_be_bytes();
     let mut rest = octets.get(240..).filter(|_| is_ours)?;
     while let [code, tail @ ..] = rest {

@@ -1,11 +1,15 @@
-//! The DHCP shell: receive, parse, look up, decide, commit, send, emit. One task for each interface; a batch of packets that
-//! came together shares one commit.
+//! The DHCP shell: receive, parse, look up, decide, commit, send, emit. One thread for each port of each interface; packets that
+//! came together are received, committed and answered together.
+//!
+//! What promises nothing that must be on disk (an OFFER, a NAK, the ACK of an INFORM) is sent at once. The other replies are
+//! sent by the store's writing thread, as soon as it has synced what they say; receiving goes on meanwhile.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -22,13 +26,17 @@ use super::route::{self, CLIENT_PORT, Destination, SERVER_PORT};
 use super::view::{Ingress, View};
 use crate::bindings::Bindings;
 use crate::catalog::Catalog;
-use crate::model::{BindingChange, Dhcp, Event, Lease, Silence};
-use crate::net::{Datagram, DhcpSocket, now_secs};
-use crate::observe::emit;
-use crate::store::Store;
+use crate::model::{BindingChange, Dhcp, Event, Lease, LeaseState, Silence};
+use crate::net::{Datagram, DhcpSocket, Inbox, Way, now_secs};
+use crate::observe::{self, emit};
+use crate::store::{Store, StoreError};
 
-/// How many packets share one commit.
+/// How many packets are taken at once.
 const BATCH: usize = 64;
+/// Where batches come faster than this, packets are let gather for as long: waking up for each costs more than answering it.
+const BUSY: Duration = Duration::from_micros(200);
+/// How long it may take to notice that the service stops.
+pub const PATIENCE: Duration = Duration::from_millis(200);
 
 /// One port of one interface that DHCP is served on.
 pub struct Server {
@@ -49,85 +57,104 @@ pub struct Server {
     pub store: Store,
 }
 
-/// A reply that waits for its commit.
+/// One outcome, and the reply that goes with it.
 struct Outgoing {
-    octets: Vec<u8>,
+    /// Among the octets of its batch; empty for silence.
+    octets: Range<usize>,
     to: Destination,
     event: Event,
-    /// Its place among the batch's changes.
-    change: Option<usize>,
     /// The address to look for before it is sent, and whom it is for.
     probe: Option<Lease>,
 }
 
-/// Sends replies of one port; what waits for a probe holds one too.
+/// The outcomes of a batch that go the same way.
+#[derive(Default)]
+struct Batch {
+    octets: Vec<u8>,
+    outgoing: Vec<Outgoing>,
+}
+
+/// What the packets of a batch come to.
+#[derive(Default)]
+struct Outcomes {
+    /// To be told at once.
+    ready: Batch,
+    /// To be told when the change at the same place is on disk.
+    waiting: Batch,
+    changes: Vec<BindingChange>,
+}
+
+/// Sends replies of one port, from whichever thread.
 #[derive(Clone)]
 struct Sender {
     server_id: Ipv4Addr,
     port: Port,
     socket: Arc<DhcpSocket>,
+    prober: Arc<Prober>,
 }
 
 impl Server {
-    /// Serves until `stop`.
-    pub async fn serve(mut self, stop: CancellationToken) {
-        loop {
-            let received = tokio::select! {
-                () = stop.cancelled() => return,
-                received = self.socket.receive(BATCH) => received,
-            };
-            match received {
-                Ok(datagrams) => self.answer(datagrams).await,
+    /// Serves until `stop`. Blocks.
+    pub fn serve(mut self, stop: &CancellationToken) {
+        let mut inbox = Inbox::new(BATCH);
+        let mut answered = Instant::now();
+        while !stop.is_cancelled() {
+            match self.socket.receive(&mut inbox) {
+                Ok(0) => {}
+                Ok(_) => {
+                    let is_busy = answered.elapsed() < BUSY;
+                    self.answer(&inbox);
+                    if is_busy {
+                        std::thread::park_timeout(BUSY);
+                    }
+                    answered = Instant::now();
+                }
                 // The interface went down, most likely; it may come back.
                 Err(error) => {
                     self.report_receive(&error);
-                    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+                    let pause = tokio::time::sleep(PATIENCE);
+                    tokio::runtime::Handle::current().block_on(pause);
                 }
             }
         }
     }
 
-    async fn answer(&mut self, datagrams: Vec<Datagram>) {
+    fn answer(&mut self, inbox: &Inbox) {
+        let _one_write = observe::gather();
         let (started, now) = (Instant::now(), now_secs());
-        let catalog = self.store.catalog();
-        // Ours alone: each packet of the batch sees what the ones before it were promised.
-        let mut bindings = (*self.store.bindings()).clone();
-        let mut changes = Vec::new();
-        let mut outgoing = Vec::new();
-        for datagram in datagrams {
-            outgoing.extend(self.prepare(&datagram, &catalog, &mut bindings, &mut changes, now));
-        }
-        let committed = self.store.bind(changes, now).await;
-        for mut reply in outgoing {
-            let kept = match (&committed, reply.change) {
-                (_, None) => Ok(()),
-                (Ok(accepted), Some(at)) if accepted.get(at) == Some(&true) => Ok(()),
-                (Ok(_), Some(_)) => Err(Silence::Overtaken),
-                (Err(_), Some(_)) => Err(Silence::StoreFailed),
-            };
-            if let Some(dhcp) = reply.event.dhcp_mut() {
-                dhcp.elapsed_us = u64::try_from(started.elapsed().as_micros()).ok();
+        let requests: Vec<(Request, Datagram)> = (inbox.datagrams())
+            .filter_map(|datagram| Some((self.parse(&datagram)?, datagram)))
+            .collect();
+        let store = self.store.clone();
+        let outcomes = store.decide(|catalog, bindings| {
+            let mut outcomes = Outcomes::default();
+            for (request, datagram) in &requests {
+                self.prepare(request, datagram, catalog, bindings, &mut outcomes, now);
             }
-            self.finish(reply, kept);
+            outcomes
+        });
+        let Outcomes {
+            ready,
+            waiting,
+            changes,
+        } = outcomes;
+        let sender = Sender {
+            server_id: self.server_id,
+            port: self.port,
+            socket: self.socket.clone(),
+            prober: self.prober.clone(),
+        };
+        if !changes.is_empty() {
+            let sender = sender.clone();
+            let then = move |written| sender.send_written(waiting, written, started);
+            store.record(changes, now, Some(Box::new(then)));
         }
-        if let Err(error) = committed {
-            emit(&Event::Failed {
-                about: "store",
-                error: error.to_string(),
-            });
-        }
+        sender.send(ready, started);
     }
 
-    /// Everything up to the commit; a packet that gets no answer and changes nothing ends here.
-    fn prepare(
-        &mut self,
-        datagram: &Datagram,
-        catalog: &Catalog,
-        bindings: &mut Bindings,
-        changes: &mut Vec<BindingChange>,
-        now: u64,
-    ) -> Option<Outgoing> {
-        let request = match Request::parse(&datagram.octets) {
+    /// A packet that is no request of ours to answer ends here.
+    fn parse(&mut self, datagram: &Datagram) -> Option<Request> {
+        let request = match Request::parse(datagram.octets) {
             Ok(request) => request,
             Err(reason) => {
                 emit(&Event::Silent {
@@ -143,79 +170,78 @@ impl Server {
         if request.xid != 0 && request.xid == self.own_xid.load(Ordering::Relaxed) {
             return None;
         }
-        let mut dhcp = describe(&self.interface, &request);
         let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         if let Some(client) = request.client()
             && !self.limiter.admits(&client, now_ms)
         {
+            let dhcp = describe(&self.interface, &request);
             let reason = Silence::RateLimited;
             emit(&Event::Silent { dhcp, reason });
             return None;
         }
+        Some(request)
+    }
+
+    /// Everything up to the commit.
+    fn prepare(
+        &self,
+        request: &Request,
+        datagram: &Datagram,
+        catalog: &Catalog,
+        bindings: &mut Bindings,
+        outcomes: &mut Outcomes,
+        now: u64,
+    ) {
+        let mut dhcp = describe(&self.interface, request);
         let ingress = Ingress {
             server_id: self.server_id,
             is_unicast: datagram.to == Some(self.server_id),
             authoritative: self.authoritative,
             now_secs: now,
         };
-        let Some(view) = View::new(&request, catalog, bindings, ingress) else {
+        let Some(view) = View::new(request, catalog, bindings, ingress) else {
             let reason = Silence::NoSubnet;
-            emit(&Event::Silent { dhcp, reason });
-            return None;
+            return outcomes.ready.outgoing.push(Outgoing {
+                octets: 0..0,
+                to: Destination::Broadcast,
+                event: Event::Silent { dhcp, reason },
+                probe: None,
+            });
         };
         dhcp.machine = view.reservation.map(|r| r.title().to_owned());
-        let (decision, bootfile) = answer(&request, self.port, self.mode, &self.boot, &view);
-        let octets = reply::encode(&request, &decision.answer, bootfile.as_ref(), &view);
-        let (mut to, event) = outcome(&request, &decision.answer, bootfile, dhcp);
+        let (decision, bootfile) = answer(request, self.port, self.mode, &self.boot, &view);
+        let probe = self.prober.wanted(&decision, &view);
+        let must_be_kept = matches!(&decision.change, Some(BindingChange::Put(lease)) if lease.state != LeaseState::Offered);
+        let batch = match must_be_kept {
+            true => &mut outcomes.waiting,
+            false => &mut outcomes.ready,
+        };
+        let begin = batch.octets.len();
+        reply::append(
+            request,
+            &decision.answer,
+            bootfile.as_ref(),
+            &view,
+            &mut batch.octets,
+        );
+        let (mut to, event) = outcome(request, &decision.answer, bootfile, dhcp);
         if self.port == Port::BootServer
             && let Some(from) = datagram.from.filter(|from| !from.ip().is_unspecified())
         {
             to = Destination::Datagram(from); // PXE 2.1 §2.5: to the port it came from
         }
-        let probe = self.prober.wanted(&decision, &view);
-        let change = decision.change.map(|change| {
-            bindings.apply(change.clone());
-            changes.push(change);
-            changes.len() - 1
-        });
-        Some(Outgoing {
-            octets: octets.unwrap_or_default(),
+        batch.outgoing.push(Outgoing {
+            octets: begin..batch.octets.len(),
             to,
             event,
-            change,
             probe,
-        })
-    }
-
-    fn finish(&self, reply: Outgoing, kept: Result<(), Silence>) {
-        let Outgoing {
-            octets,
-            to,
-            mut event,
-            probe,
-            ..
-        } = reply;
-        if let Err(reason) = kept {
-            let dhcp = event.dhcp_mut().map(std::mem::take).unwrap_or_default();
-            emit(&Event::Silent { dhcp, reason });
-            return;
-        }
-        let sender = Sender {
-            server_id: self.server_id,
-            port: self.port,
-            socket: self.socket.clone(),
-        };
-        let Some(lease) = probe else {
-            sender.send_and_tell(&octets, to, event);
-            return;
-        };
-        // Nobody else waits while this address is looked for.
-        let prober = self.prober.clone();
-        tokio::spawn(async move {
-            if prober.is_unused(lease).await {
-                sender.send_and_tell(&octets, to, event);
-            }
         });
+        if let Some(change) = decision.change {
+            if must_be_kept {
+                outcomes.changes.push(change.clone());
+            }
+            bindings.apply(change);
+        }
     }
 
     fn report_receive(&self, error: &io::Error) {
@@ -227,41 +253,119 @@ impl Server {
 }
 
 impl Sender {
-    fn send_and_tell(&self, octets: &[u8], to: Destination, mut event: Event) {
-        if !octets.is_empty()
-            && let Err(error) = self.send(octets, to)
-        {
-            let dhcp = event.dhcp_mut().map(std::mem::take).unwrap_or_default();
-            let error = error.to_string();
-            emit(&Event::SendFailed { dhcp, error });
-            return;
+    /// What was decided about each is on disk now, or could not be written.
+    fn send_written(
+        &self,
+        mut batch: Batch,
+        written: Result<Vec<bool>, StoreError>,
+        started: Instant,
+    ) {
+        let _one_write = observe::gather();
+        let mut at = 0;
+        batch.outgoing.retain_mut(|outgoing| {
+            let reason = match &written {
+                Ok(accepted) if accepted.get(at) == Some(&true) => None,
+                Ok(_) => Some(Silence::Overtaken),
+                Err(_) => Some(Silence::StoreFailed),
+            };
+            at += 1;
+            if let Some(reason) = reason {
+                let dhcp = outgoing.event.dhcp_mut().map(std::mem::take);
+                let dhcp = dhcp.unwrap_or_default();
+                emit(&Event::Silent { dhcp, reason });
+            }
+            reason.is_none()
+        });
+        if let Err(error) = written {
+            emit(&Event::Failed {
+                about: "store",
+                error: error.to_string(),
+            });
         }
-        emit(&event);
+        self.send(batch, started);
     }
 
-    fn send(&self, octets: &[u8], to: Destination) -> io::Result<()> {
+    fn send(&self, batch: Batch, started: Instant) {
+        let Batch { octets, outgoing } = batch;
+        let (probed, at_once): (Vec<Outgoing>, Vec<Outgoing>) =
+            outgoing.into_iter().partition(|o| o.probe.is_some());
+        for outgoing in probed {
+            self.look_and_send(&octets, outgoing, started);
+        }
+        let (places, replies): (Vec<usize>, Vec<(&[u8], Way)>) = (at_once.iter().enumerate())
+            .filter(|(_, outgoing)| !outgoing.octets.is_empty())
+            .flat_map(|(place, outgoing)| {
+                let octets = &octets[outgoing.octets.clone()];
+                ways(outgoing.to).map(move |way| (place, (octets, way)))
+            })
+            .unzip();
+        let failed = match replies.as_slice() {
+            [] => Vec::new(),
+            replies => self.socket.send(self.source(), replies),
+        };
+        let mut failed = (failed.into_iter())
+            .map(|(reply, error)| (places[reply], error))
+            .peekable();
+        let elapsed_us = u64::try_from(started.elapsed().as_micros()).ok();
+        for (place, mut outgoing) in at_once.into_iter().enumerate() {
+            if let Some(dhcp) = outgoing.event.dhcp_mut() {
+                dhcp.elapsed_us = elapsed_us;
+            }
+            let mut error = None;
+            while let Some((_, next)) = failed.next_if(|(of, _)| *of == place) {
+                error = Some(next);
+            }
+            match error {
+                None => emit(&outgoing.event),
+                Some(error) => emit(&Event::SendFailed {
+                    dhcp: outgoing
+                        .event
+                        .dhcp_mut()
+                        .map(std::mem::take)
+                        .unwrap_or_default(),
+                    error: error.to_string(),
+                }),
+            }
+        }
+    }
+
+    /// Nobody else waits while this address is looked for.
+    fn look_and_send(&self, octets: &[u8], mut outgoing: Outgoing, started: Instant) {
+        let Some(lease) = outgoing.probe.take() else {
+            return;
+        };
+        let octets = octets[outgoing.octets.clone()].to_vec();
+        outgoing.octets = 0..octets.len();
+        let sender = self.clone();
+        tokio::spawn(async move {
+            if sender.prober.is_unused(lease).await {
+                let outgoing = vec![outgoing];
+                sender.send(Batch { octets, outgoing }, started);
+            }
+        });
+    }
+
+    fn source(&self) -> SocketAddrV4 {
         let port = match self.port {
             Port::Server => SERVER_PORT,
             Port::BootServer => BOOT_SERVER_PORT,
         };
-        let from = SocketAddrV4::new(self.server_id, port);
-        match to {
-            Destination::Datagram(address) => self.socket.send(octets, self.server_id, address),
-            Destination::Broadcast => self.socket.send(
-                octets,
-                self.server_id,
-                SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT),
-            ),
-            Destination::BroadcastAnd(address) => {
-                self.send(octets, Destination::Broadcast)?;
-                self.send(octets, Destination::Datagram(address))
-            }
-            Destination::Frame { mac, address } => {
-                let to = SocketAddrV4::new(address, CLIENT_PORT);
-                self.socket.send_frame(octets, from, mac, to)
-            }
-        }
+        SocketAddrV4::new(self.server_id, port)
     }
+}
+
+fn ways(to: Destination) -> impl Iterator<Item = Way> {
+    let broadcast = Way::Datagram(SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT));
+    let (first, second) = match to {
+        Destination::Datagram(address) => (Way::Datagram(address), None),
+        Destination::Broadcast => (broadcast, None),
+        Destination::BroadcastAnd(address) => (broadcast, Some(Way::Datagram(address))),
+        Destination::Frame { mac, address } => {
+            let to = SocketAddrV4::new(address, CLIENT_PORT);
+            (Way::Frame { mac, to }, None)
+        }
+    };
+    [Some(first), second].into_iter().flatten()
 }
 
 /// Where the answer goes, and what is told of it.

@@ -6,8 +6,9 @@ use std::net::Ipv4Addr;
 use super::request::{Kind, Request};
 use crate::bindings::Bindings;
 use crate::catalog::Catalog;
+use crate::lifecycle;
 use crate::model::{
-    Class, ClientKey, ClientPolicy, Layer, Lease, Octets, Pool, Reservation, Subnet,
+    Class, ClientKey, ClientPolicy, Layer, Lease, Octets, Phase, Pool, Reservation, Subnet, Verdict,
 };
 
 /// Link selection among a relay agent's words (RFC 3527).
@@ -39,6 +40,8 @@ pub struct View<'a> {
     pub reservation: Option<&'a Reservation>,
     /// By what it was found.
     pub reservation_rule: &'static str,
+    /// What its machine is served, if it is reserved.
+    pub verdict: Option<Verdict>,
     /// What its leases are kept under; none if it has no identity.
     pub client: Option<ClientKey>,
     /// The port it is plugged in, as its relay agent says, or said when it got the lease that it extends.
@@ -75,6 +78,7 @@ impl<'a> View<'a> {
             subnet,
             subnet_rule,
             reservation: found.map(|(reservation, _)| reservation),
+            verdict: found.map(|(own, _)| lifecycle::verdict(catalog, own, ingress.now_secs)),
             reservation_rule: found
                 .map_or("no identity of it is in a reservation", |(_, rule)| rule),
             classes: classes_of(request, circuit_id.as_ref(), catalog),
@@ -198,12 +202,30 @@ impl<'a> View<'a> {
         self.classes.iter().any(|class| class.boot_server)
     }
 
-    /// The longest lease for this client.
-    pub fn lease_secs(&self) -> u32 {
-        let time = (self.classes.iter().rev())
-            .find_map(|class| class.lease_time)
-            .unwrap_or(self.subnet.lease_time);
-        u32::try_from(time.as_secs()).unwrap_or(u32::MAX - 1)
+    /// Whether the machine is on its way to another system: its installation runs, or begins with the boot it asks for.
+    pub fn is_installing(&self, request: &Request) -> bool {
+        let machine = self
+            .reservation
+            .and_then(|own| self.catalog.machine(&own.id));
+        matches!(self.verdict, Some(Verdict::Serve { attempt: 1.. }))
+            && (request.boots_from_network()
+                || machine.is_some_and(|machine| machine.phase == Phase::Installing))
+    }
+
+    /// The longest lease for this client, and who says so.
+    pub fn longest_lease(&self, request: &Request) -> (u32, Layer) {
+        let of_class = |class: &&Class| Some((class.lease_time?, Layer::Class(class.name.clone())));
+        let (time, layer) = (self.classes.iter().rev())
+            .find_map(of_class)
+            .unwrap_or((self.subnet.lease_time, Layer::Subnet));
+        let (time, layer) = match self.catalog.install_lease() {
+            Some(short) if short < time && self.is_installing(request) => {
+                (short, Layer::Installation)
+            }
+            _ => (time, layer),
+        };
+        let secs = u32::try_from(time.as_secs()).unwrap_or(u32::MAX - 1);
+        (secs, layer)
     }
 }
 

@@ -12,16 +12,16 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::catalog::{Catalog, Change, Refusal};
 use crate::config::default_id;
-use crate::config::reader::is_variable_name;
+use crate::config::reader::{check_secrets, is_variable_name};
 use crate::dhcp::explain::Explanation;
 use crate::dhcp::options;
-use crate::model::{Octets, Options, Reservation, Source, Var, Vars};
+use crate::model::{HIDDEN, Octets, Options, Reservation, Source, Var, Vars};
 use crate::store::ChangeError;
 
 /// What every resource name starts with.
 const COLLECTION: &str = "reservations/";
 /// Fields that an update can change, in the order of the message.
-const FIELDS: [&str; 11] = [
+const FIELDS: [&str; 12] = [
     "mac",
     "address",
     "hostname",
@@ -33,6 +33,7 @@ const FIELDS: [&str; 11] = [
     "circuit_ids",
     "options",
     "program",
+    "local_boot",
 ];
 /// Objects in variables may be nested this deep.
 const DEEPEST: usize = 16;
@@ -76,6 +77,8 @@ pub(super) fn to_message(reservation: &Reservation) -> v1::Reservation {
             })
             .collect(),
         program: reservation.program.clone().unwrap_or_default(),
+        local_boot: (reservation.local_boot)
+            .map_or_else(String::new, |how| how.as_str().to_owned()),
     }
 }
 
@@ -107,9 +110,13 @@ pub(super) fn to_update(
         .reservation
         .as_ref()
         .ok_or_else(|| invalid("reservation", "reservation is missing"))?;
-    let mut reservation = find(catalog, &message.name)?.clone();
+    let known = find(catalog, &message.name)?;
+    let mut reservation = known.clone();
     for field in masked_fields(request.update_mask.as_ref(), message)? {
         set_field(&mut reservation, message, field)?;
+    }
+    for (name, var) in &mut reservation.vars {
+        keep_secrets(var, known.vars.get(name));
     }
     Ok(Change::Update {
         expected: to_revision(&message.etag)?,
@@ -119,9 +126,21 @@ pub(super) fn to_update(
 
 /// The reservation that a resource name means.
 pub(super) fn find<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Reservation, Status> {
-    let word = name.strip_prefix(COLLECTION).unwrap_or(name);
+    find_in(COLLECTION, catalog, name)
+}
+
+/// The reservation that a resource name of this collection means.
+pub(super) fn find_in<'a>(
+    collection: &str,
+    catalog: &'a Catalog,
+    name: &str,
+) -> Result<&'a Reservation, Status> {
+    let word = name.strip_prefix(collection).unwrap_or(name);
     if word.is_empty() {
-        return Err(invalid("name", "name is missing; wanted reservations/ID"));
+        return Err(invalid(
+            "name",
+            &format!("name is missing; wanted {collection}ID"),
+        ));
     }
     match catalog.named(word) {
         Some(reservation) => Ok(reservation),
@@ -165,6 +184,7 @@ fn masked_fields(
         "circuit_ids" => !message.circuit_ids.is_empty(),
         "options" => !message.options.is_empty(),
         "program" => !message.program.is_empty(),
+        "local_boot" => !message.local_boot.is_empty(),
         _ => !message.vars.is_empty(),
     };
     let paths = match mask {
@@ -229,6 +249,14 @@ fn set_field(
                 return Err(invalid("program", wanted));
             }
             reservation.program = text(program);
+        }
+        "local_boot" => {
+            reservation.local_boot = text(&message.local_boot)
+                .map(|how| {
+                    how.parse()
+                        .map_err(|e| invalid("local_boot", &format!("local_boot: {e}")))
+                })
+                .transpose()?;
         }
         "address" => {
             reservation.address = text(&message.address)
@@ -306,9 +334,30 @@ fn to_vars(values: &BTreeMap<String, Value>) -> Result<Vars, Status> {
                 let text = format!("vars.{name}: wanted a string, number, truth value, list or object without null, nested at most {DEEPEST} deep");
                 invalid("vars", &text)
             })?;
+            check_secrets(&var)
+                .map_err(|problem| invalid("vars", &format!("vars.{name}: {problem}")))?;
             Ok((name.clone(), var))
         })
         .collect()
+}
+
+/// What is shown of a secret and sent back stands for the secret that is there.
+fn keep_secrets(var: &mut Var, known: Option<&Var>) {
+    let is_shown = matches!(var, Var::Text(text) if text == HIDDEN);
+    match (var, known) {
+        (var, Some(known)) if is_shown && known.secret().is_some() => *var = known.clone(),
+        (Var::List(vars), Some(Var::List(known))) => {
+            for (var, known) in vars.iter_mut().zip(known) {
+                keep_secrets(var, Some(known));
+            }
+        }
+        (Var::Map(fields), Some(Var::Map(known))) => {
+            for (name, var) in fields {
+                keep_secrets(var, known.get(name));
+            }
+        }
+        _ => {}
+    }
 }
 
 fn to_var(value: &Value, depth: usize) -> Option<Var> {
@@ -338,8 +387,10 @@ fn to_var(value: &Value, depth: usize) -> Option<Var> {
     })
 }
 
+/// A secret is answered as `(secret)`, whatever place it names.
 fn to_value(var: &Var) -> Value {
     let kind = match var {
+        secret if secret.secret().is_some() => Kind::StringValue(HIDDEN.to_owned()),
         Var::Bool(value) => Kind::BoolValue(*value),
         Var::Integer(number) => Kind::NumberValue(*number as f64),
         Var::Number(number) => Kind::NumberValue(*number),

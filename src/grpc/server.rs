@@ -10,6 +10,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bootjack_api::v1;
 use bootjack_api::v1::dhcp_server::{Dhcp, DhcpServer};
+use bootjack_api::v1::machines_server::MachinesServer;
 use bootjack_api::v1::reservations_server::{Reservations, ReservationsServer};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
@@ -18,6 +19,7 @@ use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
 use super::convert;
+use super::machines::Lives;
 use crate::catalog::Change;
 use crate::config::GrpcListen;
 use crate::dhcp::answer::Mode;
@@ -104,6 +106,7 @@ impl Bound {
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<ReservationsServer<Service>>().await;
         health.set_serving::<DhcpServer<Explainer>>().await;
+        health.set_serving::<MachinesServer<Lives>>().await;
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
@@ -111,6 +114,7 @@ impl Bound {
         };
         let router = Server::builder()
             .add_service(DhcpServer::new(dhcp))
+            .add_service(MachinesServer::new(Lives::new(store.clone())))
             .add_service(ReservationsServer::new(Service { store }))
             .add_service(health_service)
             .add_service(reflection().build_v1()?)
@@ -203,6 +207,14 @@ impl Service {
     }
 }
 
+pub(super) fn page_size(asked: i32) -> Result<usize, Status> {
+    match usize::try_from(asked) {
+        Ok(0) => Ok(USUAL_PAGE),
+        Ok(size) => Ok(size.min(LARGEST_PAGE)),
+        Err(_) => Err(convert::invalid("page_size", "page_size is negative")),
+    }
+}
+
 fn tell(written: &Written, change: &'static str) {
     let reservation = &written.reservation;
     emit(&Event::Reserved {
@@ -246,11 +258,7 @@ impl Reservations for Service {
         request: Request<v1::ListReservationsRequest>,
     ) -> Result<Response<v1::ListReservationsResponse>, Status> {
         let request = request.into_inner();
-        let size = match usize::try_from(request.page_size) {
-            Ok(0) => USUAL_PAGE,
-            Ok(size) => size.min(LARGEST_PAGE),
-            Err(_) => return Err(convert::invalid("page_size", "page_size is negative")),
-        };
+        let size = page_size(request.page_size)?;
         // The token is the last id of the page before: no state is kept, and a page never repeats or skips what was not changed.
         let after = Some(request.page_token.as_str()).filter(|token| !token.is_empty());
         let catalog = self.store.catalog();

@@ -19,6 +19,7 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+use super::tls::Tls;
 use crate::model::Event;
 use crate::observe::emit;
 
@@ -36,11 +37,18 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct Ends {
     pub remote: SocketAddr,
     pub local: SocketAddr,
+    /// Whether it is encrypted.
+    pub is_secure: bool,
 }
 
-/// Serves each connection with `answer` until `stop`; then no more are taken, and requests that run are finished.
-pub async fn serve<A, F>(listener: TcpListener, answer: A, stop: CancellationToken)
-where
+/// Serves each connection with `answer` until `stop`; then no more are taken, and requests that run are finished. With `tls`
+/// they are encrypted.
+pub async fn serve<A, F>(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    answer: A,
+    stop: CancellationToken,
+) where
     A: Fn(Ends, Request<Body>) -> F + Clone + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
@@ -71,21 +79,43 @@ where
         let Ok(local) = prepare(&stream) else {
             continue;
         };
-        let (ends, answer) = (Ends { remote, local }, answer.clone());
+        let ends = Ends {
+            remote,
+            local,
+            is_secure: tls.is_some(),
+        };
+        let answer = answer.clone();
         let service = service_fn(move |request: Request<hyper::body::Incoming>| {
             let answered = answer(ends, request.map(Body::new));
             async move { Ok::<_, Infallible>(answered.await) }
         });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
-            .max_header_size(LARGEST_HEAD)
-            .serve_connection(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection);
+            .max_header_size(LARGEST_HEAD);
+        let watcher = graceful.watcher();
+        let tls = tls.clone();
+        // It ends in an error whenever a client goes away, which is the client's right.
         tokio::spawn(async move {
-            // It ends in an error whenever a client goes away, which is the client's right.
-            let _ = connection.await;
-            drop(slot);
+            let _slot = slot;
+            match tls {
+                None => {
+                    let connection = http.serve_connection(TokioIo::new(stream), service);
+                    let _ = watcher.watch(connection).await;
+                }
+                Some(tls) => match tls.accept(stream).await {
+                    Ok(stream) => {
+                        let connection = http.serve_connection(TokioIo::new(stream), service);
+                        let _ = watcher.watch(connection).await;
+                    }
+                    Err(error) => emit(&Event::RequestRefused {
+                        protocol: "https",
+                        client: remote.ip().to_canonical(),
+                        path: String::new(),
+                        reason: format!("no handshake: {error}"),
+                    }),
+                },
+            }
         });
     }
     drop(listener);

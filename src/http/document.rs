@@ -2,13 +2,18 @@
 //! Out: text, or why there is none. Touches nothing else.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use minijinja::{Value, context};
 use thiserror::Error;
 use uuid::Uuid;
 
 use crate::catalog::Catalog;
-use crate::model::{BootFiles, Cpu, Document, Firmware, MacAddr, Profile, Reservation, Var, Vars};
+use crate::lifecycle;
+use crate::model::{
+    BootFiles, Cpu, Document, Firmware, HIDDEN, LocalBoot, MacAddr, Profile, Reservation,
+    SecretRef, Token, Var, Vars, Verdict, Why,
+};
 use crate::render::{self, RenderError};
 
 const BOOT_SCRIPT: &str = include_str!("../../ipxe/boot.ipxe.j2");
@@ -54,14 +59,28 @@ pub enum NoDocument {
     },
 }
 
+/// The values of secrets, by the places they were read from. Never shown.
+#[derive(Clone, Default)]
+pub struct Secrets(pub BTreeMap<SecretRef, String>);
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(HIDDEN)
+    }
+}
+
 /// One machine and the place it asks from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Asker<'a> {
     pub reservation: &'a Reservation,
     pub profile: Option<&'a Profile>,
     pub catalog: &'a Catalog,
     /// `http://198.18.0.1`, as the machine reaches the server.
     pub server_url: &'a str,
+    /// Of the attempt that everything is made for; none where the profile installs nothing.
+    pub token: Option<Token>,
+    /// Those that are not here are shown as `(secret)`.
+    pub secrets: Secrets,
 }
 
 impl<'a> Asker<'a> {
@@ -79,37 +98,96 @@ impl<'a> Asker<'a> {
                 .filter(|reservation| reservation.macs().next().is_none())
                 .ok_or_else(|| NoDocument::UnknownMachine(machine.to_owned()))?,
         };
-        let profile = reservation
-            .profile
-            .as_ref()
-            .and_then(|name| catalog.profiles().get(name));
-        Ok(Self {
-            reservation,
-            profile,
-            catalog,
-            server_url,
-        })
+        Ok(Self::of(reservation, catalog, server_url))
     }
 
-    /// The machine's boot script for iPXE.
+    /// The machine of this reservation.
+    pub fn of(reservation: &'a Reservation, catalog: &'a Catalog, server_url: &'a str) -> Self {
+        Self {
+            reservation,
+            profile: catalog.profile_of(reservation),
+            catalog,
+            server_url,
+            token: None,
+            secrets: Secrets::default(),
+        }
+    }
+
+    /// The same machine, as it is served under this verdict: in rescue it has another profile.
+    pub fn under(mut self, verdict: Verdict) -> Self {
+        if verdict == Verdict::Rescue {
+            self.profile = self.catalog.rescue_profile();
+        }
+        self
+    }
+
+    /// Every secret that a document of the machine may need.
+    pub fn secret_refs(&self) -> Vec<SecretRef> {
+        let defaults = self.profile.map(|profile| &profile.vars);
+        let vars = defaults.into_iter().chain([&self.reservation.vars]);
+        vars.flat_map(|vars| vars.values().flat_map(Var::secrets))
+            .collect()
+    }
+
+    /// The machine's boot script for iPXE: what its profile boots, or else its own disk.
     pub fn boot_script(&self, cpu: Cpu, firmware: Firmware) -> Result<String, NoDocument> {
-        let plain = |source: &str| {
-            let values = context! {
-                title => self.reservation.title(),
-                profile => self.reservation.profile.clone(),
-                arch => cpu.as_str(),
-                firmware => firmware.as_str(),
-            };
-            render::render_text("boot.ipxe", source, &values)
-        };
         let script = match self.profile {
             Some(profile) if !profile.boot.is_empty() => match profile.boot.get(&cpu) {
                 Some(files) => self.network_script(profile, files, cpu, firmware),
-                None => plain(UNFIT_SCRIPT),
+                None => {
+                    let values = context! {
+                        title => self.reservation.title(),
+                        profile => profile.name.clone(),
+                        arch => cpu.as_str(),
+                    };
+                    render::render_text("boot.ipxe", UNFIT_SCRIPT, &values)
+                }
             },
-            _ => plain(LOCAL_SCRIPT),
+            _ => return self.local_script(Why::NothingToBoot, firmware),
         };
         script.map_err(|error| self.unrenderable("boot.ipxe", error))
+    }
+
+    /// The script that sends the machine to its own disk, as its firmware does it unless somebody says otherwise.
+    pub fn local_script(&self, why: Why, firmware: Firmware) -> Result<String, NoDocument> {
+        let usual = match firmware {
+            Firmware::Bios => LocalBoot::Sanboot,
+            // UEFI 2.10 §3.1: the boot manager goes on to the next entry of BootOrder.
+            Firmware::Uefi => LocalBoot::Exit,
+        };
+        let how = lifecycle::local_boot(self.reservation, self.profile).unwrap_or(usual);
+        let values = context! {
+            title => self.reservation.title(),
+            why => why.text(),
+            how => how.as_str(),
+        };
+        render::render_text("boot.ipxe", LOCAL_SCRIPT, &values)
+            .map_err(|error| self.unrenderable("boot.ipxe", error))
+    }
+
+    /// Every file below `http.files` that the machine's profile boots, on whatever processor.
+    pub fn boot_files(&self) -> Vec<String> {
+        let Some(profile) = self.profile else {
+            return Vec::new();
+        };
+        let platforms = [Firmware::Bios, Firmware::Uefi]
+            .into_iter()
+            .flat_map(|firmware| {
+                (profile.boot.iter()).map(move |(cpu, files)| (*cpu, firmware, files))
+            });
+        let mut paths: Vec<String> = platforms
+            .flat_map(|(cpu, firmware, files)| {
+                let values = self.values(Some((cpu, firmware)));
+                let sources = std::iter::once(&files.kernel).chain(&files.initrd);
+                let render = move |source: &String| render::render_text("file", source, &values);
+                sources.filter_map(move |source| render(source).ok())
+            })
+            .filter(|path| !path.contains("://"))
+            .map(|path| path.trim_start_matches('/').to_owned())
+            .collect();
+        paths.sort();
+        paths.dedup();
+        paths
     }
 
     fn network_script(
@@ -129,7 +207,7 @@ impl<'a> Asker<'a> {
             Ok(if path.contains("://") {
                 path
             } else {
-                format!("{}/files/{}", self.server_url, path.trim_start_matches('/'))
+                format!("{}{}", self.files_url(), path.trim_start_matches('/'))
             })
         };
         let initrds = (files.initrd.iter())
@@ -152,6 +230,7 @@ impl<'a> Asker<'a> {
             firmware => firmware.as_str(),
             kernel => context! { url => url("kernel", &files.kernel)?, args => args },
             initrds => initrds,
+            events_url => self.events_url(),
         };
         render::render_text("boot.ipxe", BOOT_SCRIPT, &values)
     }
@@ -188,7 +267,7 @@ impl<'a> Asker<'a> {
             .into_iter()
             .flatten()
             .chain(&reservation.vars)
-            .map(|(name, var)| (name.as_str(), value_of(var)))
+            .map(|(name, var)| (name.as_str(), self.value_of(var)))
             .collect();
         let subnet = reservation.address.and_then(|a| self.catalog.subnet_of(a));
         values.insert(
@@ -200,6 +279,7 @@ impl<'a> Asker<'a> {
                 hostname => reservation.hostname.clone(),
                 profile => reservation.profile.clone(),
                 instance_id => instance_id(reservation),
+                attempt => self.attempt(),
             },
         );
         values.insert(
@@ -217,6 +297,9 @@ impl<'a> Asker<'a> {
         );
         values.insert("server_url", Value::from(self.server_url));
         values.insert("seed_url", Value::from(self.seed_url()));
+        values.insert("files_url", Value::from(self.files_url()));
+        values.insert("documents_url", Value::from(self.documents_url()));
+        values.insert("events_url", Value::from(self.events_url()));
         if let Some((cpu, firmware)) = platform {
             values.insert("arch", Value::from(cpu.as_str()));
             values.insert("firmware", Value::from(firmware.as_str()));
@@ -224,13 +307,60 @@ impl<'a> Asker<'a> {
         Value::from_pairs(values)
     }
 
-    /// Where cloud-init finds the machine's documents; the slash at the end is part of it.
-    fn seed_url(&self) -> String {
+    /// Where everything of the machine is: below its attempt's token, or else below its name.
+    fn base_url(&self) -> String {
         let machine = match self.reservation.macs().next() {
             Some(mac) => mac.hyphenated(),
             None => self.reservation.id.clone(),
         };
-        format!("{}/machines/{machine}/nocloud/", self.server_url)
+        match self.token {
+            Some(token) => format!("{}/t/{token}", self.server_url),
+            None => format!("{}/machines/{machine}", self.server_url),
+        }
+    }
+
+    /// Where cloud-init finds the machine's documents; the slash at the end is part of it.
+    fn seed_url(&self) -> String {
+        format!("{}/nocloud/", self.base_url())
+    }
+
+    fn documents_url(&self) -> String {
+        format!("{}/documents/", self.base_url())
+    }
+
+    fn files_url(&self) -> String {
+        match self.token {
+            Some(token) => format!("{}/t/{token}/files/", self.server_url),
+            None => format!("{}/files/", self.server_url),
+        }
+    }
+
+    /// Where an installation's call-backs go; none where nothing is installed.
+    fn events_url(&self) -> Option<String> {
+        (self.token).map(|token| format!("{}/t/{token}/events/", self.server_url))
+    }
+
+    fn attempt(&self) -> u32 {
+        let machine = self.catalog.machine(&self.reservation.id);
+        machine.map_or(0, |machine| machine.attempt)
+    }
+
+    fn value_of(&self, var: &Var) -> Value {
+        if let Some(secret) = var.secret() {
+            let known = self.secrets.0.get(&secret).map(String::as_str);
+            return Value::from(known.unwrap_or(HIDDEN));
+        }
+        match var {
+            Var::Bool(value) => Value::from(*value),
+            Var::Integer(number) => Value::from(*number),
+            Var::Number(number) => Value::from(*number),
+            Var::Text(text) => Value::from(text.as_str()),
+            Var::List(vars) => vars.iter().map(|var| self.value_of(var)).collect(),
+            Var::Map(vars) => Value::from_pairs(
+                vars.iter()
+                    .map(|(name, var)| (name.as_str(), self.value_of(var))),
+            ),
+        }
     }
 
     fn unrenderable(&self, document: &str, error: RenderError) -> NoDocument {
@@ -239,20 +369,6 @@ impl<'a> Asker<'a> {
             document: document.to_owned(),
             error,
         }
-    }
-}
-
-fn value_of(var: &Var) -> Value {
-    match var {
-        Var::Bool(value) => Value::from(*value),
-        Var::Integer(number) => Value::from(*number),
-        Var::Number(number) => Value::from(*number),
-        Var::Text(text) => Value::from(text.as_str()),
-        Var::List(vars) => vars.iter().map(value_of).collect(),
-        Var::Map(vars) => Value::from_pairs(
-            vars.iter()
-                .map(|(name, var)| (name.as_str(), value_of(var))),
-        ),
     }
 }
 

@@ -5,6 +5,9 @@
 //! | `/machines/{machine}/boot.ipxe?arch=&firmware=` | the machine's boot script; it is named by MAC, or by its reservation's id |
 //! | `/machines/{machine}/nocloud/{document}` | cloud-init's `meta-data`, `user-data`, `vendor-data`, `network-config` |
 //! | `/machines/{machine}/documents/{document}` | any document the machine's profile names |
+//! | `/t/{token}/nocloud/{document}`, `/t/{token}/documents/{document}` | the same, of an installation |
+//! | `/t/{token}/files/{path}` | files below `http.files`, for an installation |
+//! | `/t/{token}/events/{event}` | its call-backs: `started`, `progress`, `done`, `failed`, `phone-home`, `webhook` |
 //! | `/files/{path}` | files below `http.files` |
 //! | `/programs/{path}` | network boot programs |
 //! | `/healthz` | 200 while the service lives |
@@ -16,24 +19,29 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Path, Query, State};
+use axum::extract::{ConnectInfo, Path, State};
 use axum::http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName,
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, RETRY_AFTER,
 };
 use axum::http::{HeaderValue, Request, Response, StatusCode};
 use axum::response::IntoResponse;
-use axum::routing::get;
-use serde::Deserialize;
+use axum::routing::{any, get};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
 use uuid::Uuid;
 
+use super::access::Bind;
 use super::connections::{self, Ends};
-use super::document::{Asker, NoDocument};
+use super::document::Asker;
 use super::files::{Files, Links, Told, status};
-use crate::model::{Cpu, Document, Event, Firmware, Transfer};
+use super::machine::{self, FirstComers, Place};
+use super::pace::{Pace, Paced};
+use super::tls::Tls;
+use super::{attempt, secrets};
+use crate::model::{Event, Transfer, Why};
+use crate::net::now_secs;
 use crate::observe::emit;
 use crate::store::Store;
 
@@ -45,6 +53,18 @@ struct Inner {
     store: Store,
     files: Option<Files>,
     programs: Option<Files>,
+    rules: Rules,
+    first_comers: FirstComers,
+}
+
+/// To whom what is made for a machine is given.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    pub bind: Bind,
+    /// Whether addresses are ours to give.
+    pub gives_addresses: bool,
+    /// How fast one client is sent files.
+    pub pace: Option<Pace>,
 }
 
 impl Shared {
@@ -53,23 +73,51 @@ impl Shared {
         store: Store,
         files: Option<&std::path::Path>,
         programs: &std::path::Path,
+        rules: Rules,
     ) -> io::Result<Self> {
         Ok(Self(Arc::new(Inner {
             store,
             files: files.map(|dir| Files::new(dir, Links::Kept)).transpose()?,
             programs: Files::new(programs, Links::Followed).ok(),
+            rules,
+            first_comers: FirstComers::default(),
         })))
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    pub(super) fn files(&self) -> Option<&Files> {
+        self.0.files.as_ref()
+    }
+
+    pub(super) fn bind(&self) -> Bind {
+        self.0.rules.bind
+    }
+
+    pub(super) fn gives_addresses(&self) -> bool {
+        self.0.rules.gives_addresses
+    }
+
+    pub(super) fn first_comers(&self) -> &FirstComers {
+        &self.0.first_comers
     }
 }
 
 /// Serves on `listener` until `stop`; requests that run by then are finished.
-pub async fn serve(listener: TcpListener, shared: Shared, stop: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    shared: Shared,
+    stop: CancellationToken,
+) {
     let routes = routes(shared);
     let answer = move |ends: Ends, mut request: Request<Body>| {
         request.extensions_mut().insert(ConnectInfo(ends));
         let routes = routes.clone();
         async move {
-            let path = request.uri().path().to_owned();
+            let path = shown(request.uri().path());
             let Ok(response) = routes.oneshot(request).await;
             // What does not even decode (a path that is not UTF-8, a key given twice) is refused by the router itself.
             if response.status().is_client_error()
@@ -86,14 +134,24 @@ pub async fn serve(listener: TcpListener, shared: Shared, stop: CancellationToke
             response
         }
     };
-    connections::serve(listener, answer, stop).await;
+    connections::serve(listener, tls, answer, stop).await;
 }
 
 fn routes(shared: Shared) -> Router {
     Router::new()
-        .route("/machines/{machine}/boot.ipxe", get(boot_script))
-        .route("/machines/{machine}/nocloud/{document}", get(nocloud))
-        .route("/machines/{machine}/documents/{document}", get(document))
+        .route("/machines/{machine}/boot.ipxe", get(machine::boot_script))
+        .route(
+            "/machines/{machine}/nocloud/{document}",
+            get(machine::nocloud),
+        )
+        .route(
+            "/machines/{machine}/documents/{document}",
+            get(machine::document),
+        )
+        .route("/t/{token}/nocloud/{document}", get(attempt::nocloud))
+        .route("/t/{token}/documents/{document}", get(attempt::document))
+        .route("/t/{token}/files/{*path}", get(attempt::files))
+        .route("/t/{token}/events/{event}", any(attempt::event))
         .route("/files/{*path}", get(files))
         .route("/programs/{*path}", get(programs))
         .route("/healthz", get(|| async { "ok\n" }))
@@ -102,71 +160,16 @@ fn routes(shared: Shared) -> Router {
         .with_state(shared)
 }
 
-#[derive(Deserialize)]
-struct Platform {
-    arch: Option<String>,
-    firmware: Option<String>,
-}
-
-async fn boot_script(
-    State(shared): State<Shared>,
-    ConnectInfo(ends): ConnectInfo<Ends>,
-    Path(machine): Path<String>,
-    Query(platform): Query<Platform>,
-) -> Response<Body> {
-    // DHCP writes both into the URL; a person who tries it by hand most likely means a PC.
-    let cpu = platform
-        .arch
-        .as_deref()
-        .map_or(Some(Cpu::X86_64), Cpu::named);
-    let firmware = (platform.firmware.as_deref()).map_or(Some(Firmware::Uefi), Firmware::named);
-    let (Some(cpu), Some(firmware)) = (cpu, firmware) else {
-        return refuse(
-            ends,
-            "boot.ipxe",
-            StatusCode::BAD_REQUEST,
-            "arch or firmware is not known",
-        );
-    };
-    shared.rendered(ends, &machine, "boot.ipxe", |asker| {
-        asker.boot_script(cpu, firmware)
-    })
-}
-
-async fn nocloud(
-    State(shared): State<Shared>,
-    ConnectInfo(ends): ConnectInfo<Ends>,
-    Path((mac, name)): Path<(String, String)>,
-) -> Response<Body> {
-    match Document::named(&name) {
-        Document::Other(_) => refuse(
-            ends,
-            &name,
-            StatusCode::NOT_FOUND,
-            "is none of NoCloud's documents",
-        ),
-        document => shared.rendered(ends, &mac, &name, |asker| asker.document(&document)),
-    }
-}
-
-async fn document(
-    State(shared): State<Shared>,
-    ConnectInfo(ends): ConnectInfo<Ends>,
-    Path((mac, name)): Path<(String, String)>,
-) -> Response<Body> {
-    let document = Document::named(&name);
-    shared.rendered(ends, &mac, &name, |asker| asker.document(&document))
-}
-
 async fn files(
     State(shared): State<Shared>,
     ConnectInfo(ends): ConnectInfo<Ends>,
     Path(path): Path<String>,
     request: Request<Body>,
 ) -> Response<Body> {
-    shared
-        .file(ends, shared.0.files.as_ref(), path, request)
-        .await
+    if let Some(refused) = shared.bars(ends, &path) {
+        return refused;
+    }
+    shared.file(ends, shared.files(), path, request).await
 }
 
 async fn programs(
@@ -181,49 +184,37 @@ async fn programs(
 }
 
 async fn nothing(ConnectInfo(ends): ConnectInfo<Ends>, request: Request<Body>) -> Response<Body> {
-    refuse(
-        ends,
-        request.uri().path(),
-        StatusCode::NOT_FOUND,
-        "nothing is served here",
-    )
+    let path = shown(request.uri().path());
+    refuse(ends, &path, StatusCode::NOT_FOUND, "nothing is served here")
 }
 
 impl Shared {
-    /// Makes a document for the machine of this MAC or id. What a stranger learns is whether a MAC is known, and no more.
-    fn rendered(
-        &self,
-        ends: Ends,
-        machine: &str,
-        name: &str,
-        make: impl FnOnce(&Asker) -> Result<String, NoDocument>,
-    ) -> Response<Body> {
-        let started = Instant::now();
-        let catalog = self.0.store.catalog();
-        let made = Asker::find(&catalog, machine, &ends.server_url())
-            .and_then(|asker| Ok((asker.reservation.clone(), make(&asker)?)));
-        match made {
-            Ok((reservation, text)) => {
-                emit(&Event::Rendered {
-                    document: name.to_owned(),
-                    machine: reservation.title().to_owned(),
-                    mac: reservation.known_by(),
-                    client: ends.client(),
-                    bytes: text.len(),
-                    elapsed_ms: millis(started),
-                });
-                text_response(name, text)
-            }
-            Err(NoDocument::Unrenderable {
-                machine,
-                document,
-                error,
-            }) => failure(machine, document, &error),
-            Err(why) => refuse(ends, name, StatusCode::NOT_FOUND, &why.to_string()),
-        }
+    /// Refuses what a machine's profile installs from to that machine, once it is not to install.
+    fn bars(&self, ends: Ends, path: &str) -> Option<Response<Body>> {
+        let reservation = self.store().reservation_at(ends.client())?;
+        let why: Why = self.store().sent_away(ends.client(), now_secs())?;
+        let catalog = self.store().catalog();
+        let asker = Asker::of(&reservation, &catalog, "");
+        let asked: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        let is_its = asker.boot_files().contains(&asked.join("/"));
+        is_its.then(|| {
+            let place = Place::new(ends, path);
+            let why = format!("the machine does not boot it now: {}", why.text());
+            place.barred(&reservation, StatusCode::FORBIDDEN, &why)
+        })
     }
 
-    async fn file(
+    /// The machine with every secret that its documents may need.
+    pub(super) async fn with_secrets<'a>(&self, mut asker: Asker<'a>) -> Result<Asker<'a>, String> {
+        let wanted = secrets::wanted(&asker);
+        if !wanted.is_empty() {
+            let read = tokio::task::spawn_blocking(move || secrets::read(wanted)).await;
+            asker.secrets = read.map_err(|panic| panic.to_string())??;
+        }
+        Ok(asker)
+    }
+
+    pub(super) async fn file(
         &self,
         ends: Ends,
         files: Option<&Files>,
@@ -265,7 +256,13 @@ impl Shared {
         };
         let length = response.headers().get(CONTENT_LENGTH);
         let expected = length.and_then(|length| length.to_str().ok()?.parse().ok());
-        response.map(|body| Body::new(Told::new(body, transfer, started, expected)))
+        response.map(|body| {
+            let body = match &self.0.rules.pace {
+                Some(pace) => Body::new(Paced::new(body, pace.clone(), ends.client())),
+                None => body,
+            };
+            Body::new(Told::new(body, transfer, started, expected))
+        })
     }
 
     /// Whose address this is, as far as reservations and leases say.
@@ -275,22 +272,26 @@ impl Shared {
 }
 
 impl Ends {
-    fn client(&self) -> IpAddr {
+    pub(super) fn client(&self) -> IpAddr {
         self.remote.ip().to_canonical()
     }
 
     /// The server as the client reached it.
-    fn server_url(&self) -> String {
+    pub(super) fn server_url(&self) -> String {
         let address = self.local.ip().to_canonical();
+        let (scheme, usual) = match self.is_secure {
+            true => ("https", 443),
+            false => ("http", 80),
+        };
         match (address, self.local.port()) {
-            (IpAddr::V4(address), 80) => format!("http://{address}"),
-            (IpAddr::V4(address), port) => format!("http://{address}:{port}"),
-            (IpAddr::V6(address), port) => format!("http://[{address}]:{port}"),
+            (IpAddr::V4(address), port) if port == usual => format!("{scheme}://{address}"),
+            (IpAddr::V4(address), port) => format!("{scheme}://{address}:{port}"),
+            (IpAddr::V6(address), port) => format!("{scheme}://[{address}]:{port}"),
         }
     }
 }
 
-fn text_response(name: &str, text: String) -> Response<Body> {
+pub(super) fn text_response(name: &str, text: String) -> Response<Body> {
     let mut response = text.into_response();
     let kind = match name {
         "meta-data" | "user-data" | "vendor-data" | "network-config" => "text/yaml; charset=utf-8",
@@ -303,11 +304,7 @@ fn text_response(name: &str, text: String) -> Response<Body> {
 }
 
 /// The machine sees a number; the operator finds it in the log beside the template's line.
-fn failure(
-    machine: String,
-    document: String,
-    error: &crate::render::RenderError,
-) -> Response<Body> {
+pub(super) fn failure(machine: &str, document: &str, error: &str) -> Response<Body> {
     let request_id = Uuid::new_v4().simple().to_string();
     let mut response = Response::new(Body::from(format!(
         "500 Internal Server Error; request {request_id}\n"
@@ -318,30 +315,58 @@ fn failure(
         response.headers_mut().insert(name, value);
     }
     emit(&Event::RenderFailed {
-        document,
-        machine,
+        document: document.to_owned(),
+        machine: machine.to_owned(),
         request_id,
-        error: error.to_string(),
+        error: error.to_owned(),
     });
     response
 }
 
-fn refuse(ends: Ends, path: &str, code: StatusCode, reason: &str) -> Response<Body> {
+/// The store cannot be written: whatever depends on it is asked for again.
+pub(super) fn unwell(error: &str) -> Response<Body> {
+    emit(&Event::Failed {
+        about: "store",
+        error: error.to_owned(),
+    });
+    let mut response = told(StatusCode::SERVICE_UNAVAILABLE);
+    let after = HeaderValue::from_static("5");
+    response.headers_mut().insert(RETRY_AFTER, after);
+    response
+}
+
+pub(super) fn refuse(ends: Ends, path: &str, code: StatusCode, reason: &str) -> Response<Body> {
     emit(&Event::RequestRefused {
         protocol: "http",
         client: ends.client(),
         path: path.to_owned(),
         reason: reason.to_owned(),
     });
+    told(code)
+}
+
+/// A refusal that was told already.
+pub(super) fn told(code: StatusCode) -> Response<Body> {
     let mut response = status(code);
     response.extensions_mut().insert(Refused);
     response
+}
+
+/// A path as it may be told: without the token in it.
+fn shown(path: &str) -> String {
+    let mut parts: Vec<&str> = path.split('/').collect();
+    if let [first, "t", token, ..] = &mut parts[..]
+        && first.is_empty()
+    {
+        *token = "…";
+    }
+    parts.join("/")
 }
 
 /// Marks an answer whose refusal was told.
 #[derive(Clone)]
 struct Refused;
 
-fn millis(started: Instant) -> u64 {
+pub(super) fn millis(started: Instant) -> u64 {
     u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
 }

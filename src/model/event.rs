@@ -58,6 +58,32 @@ pub enum Event {
         request_id: String,
         error: String,
     },
+    /// A machine's installation, or what is wanted of it, is another than before.
+    Lifecycle {
+        id: String,
+        machine: String,
+        attempt: u32,
+        change: &'static str,
+        reason: Option<String>,
+    },
+    /// A machine said something of its installation.
+    CalledBack {
+        id: String,
+        machine: String,
+        attempt: u32,
+        what: &'static str,
+        detail: String,
+        percent: Option<u8>,
+    },
+    /// What is a known machine's was refused, to itself or to somebody else.
+    Barred {
+        protocol: &'static str,
+        id: String,
+        machine: String,
+        client: IpAddr,
+        path: String,
+        reason: String,
+    },
     /// A reservation was written.
     Reserved {
         machine: String,

@@ -8,6 +8,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{MacAddr, Octets};
 
+/// How long an offered address is held: a PXE ROM repeats its DISCOVER after 4, 8, 16 and 32 seconds (PXE 2.1 §2.2.2).
+pub const OFFER_HOLD_SECS: u64 = 64;
+
 /// Who a lease belongs to: the MAC for Ethernet, whatever client-id firmware, initramfs and operating system send in turn; the
 /// client-id (option 61) or the raw hardware address for links without a 6-byte one (RFC 4390).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -7,6 +7,7 @@ mod class;
 mod event;
 mod lease;
 mod mac;
+mod machine;
 mod options;
 mod profile;
 mod reservation;
@@ -17,13 +18,16 @@ mod uuid;
 pub use arch::{ClientArch, Cpu, Firmware};
 pub use class::{Class, Match};
 pub use event::{Dhcp, Event, Transfer};
-pub use lease::{BindingChange, ClientKey, Lease, LeaseState};
+pub use lease::{BindingChange, ClientKey, Lease, LeaseState, OFFER_HOLD_SECS};
 pub use mac::{MacAddr, MalformedMac};
+pub use machine::{
+    BootFrom, Failure, LocalBoot, Machine, Mode, NextBoot, Phase, Token, TokenDigest, Verdict, Why,
+};
 pub use options::{Layer, Options};
-pub use profile::{BootFiles, Document, Profile};
+pub use profile::{BootFiles, Document, Install, Profile};
 pub use reservation::{
-    Identities, MalformedHostname, Octets, Reservation, Source, Var, Vars, check_hostname,
-    check_reservation_id,
+    HIDDEN, Identities, MalformedHostname, Octets, Reservation, SecretRef, Source, Var, Vars,
+    check_hostname, check_reservation_id,
 };
 pub use silence::{NakReason, Silence};
 pub use subnet::{AddressProbe, ClientPolicy, Pool, Subnet};

@@ -19,6 +19,8 @@ pub enum Layer {
     Subnet,
     Class(String),
     Reservation,
+    /// What holds while the machine is being installed.
+    Installation,
 }
 
 impl Options {
@@ -34,6 +36,7 @@ impl fmt::Display for Layer {
             Self::Subnet => f.write_str("subnet"),
             Self::Class(name) => write!(f, "class {name}"),
             Self::Reservation => f.write_str("reservation"),
+            Self::Installation => f.write_str("installation"),
         }
     }
 }

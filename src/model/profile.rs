@@ -1,8 +1,9 @@
 //! Profiles: how a machine is booted and configured.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use super::{Cpu, Vars};
+use super::{Cpu, LocalBoot, Vars};
 
 /// One profile as its directory says it: everything in it that is text is a template.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -17,6 +18,19 @@ pub struct Profile {
     pub documents: BTreeMap<String, String>,
     /// The templates by file name.
     pub templates: BTreeMap<String, String>,
+    /// What it installs on a machine stays there: it is served to armed machines alone. None: it is served on every boot.
+    pub install: Option<Install>,
+    /// How its machines are sent to their own disk; none: as their firmware does it best.
+    pub local_boot: Option<LocalBoot>,
+}
+
+/// The bounds of one installation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Install {
+    /// From the boot script to the installer's last word.
+    pub deadline: Duration,
+    /// How often an attempt that ran into the deadline is begun anew.
+    pub retries: u32,
 }
 
 /// Kernel, initial RAM disks and arguments for one processor.

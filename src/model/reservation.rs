@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{MacAddr, Options, Uuid};
+use super::{LocalBoot, MacAddr, Options, Uuid};
 
 /// What an operator wants for one machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,9 @@ pub struct Reservation {
     /// The network boot program for this machine, such as `ipxe` where `snponly` does not work with its card.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
+    /// How this machine is sent to its own disk, where its profile or its firmware's usual way does not suit it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_boot: Option<LocalBoot>,
     pub source: Source,
     /// Store revision of the last write; 0 for the configuration file.
     pub revision: u64,
@@ -74,6 +77,54 @@ pub enum Var {
     Map(BTreeMap<String, Var>),
 }
 
+/// Where the value of a variable is read from when it is needed; written as a map with this one key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SecretRef {
+    /// `{ secret_file = "/path" }`: the file's text, without the line end it closes with.
+    File(String),
+    /// `{ secret_env = "NAME" }`: of the service's environment.
+    Env(String),
+}
+
+/// What stands for a secret wherever it is shown.
+pub const HIDDEN: &str = "(secret)";
+
+impl SecretRef {
+    pub const FILE_KEY: &str = "secret_file";
+    pub const ENV_KEY: &str = "secret_env";
+}
+
+impl Var {
+    /// The place its value is to be read from, if it is a secret.
+    pub fn secret(&self) -> Option<SecretRef> {
+        let Self::Map(fields) = self else {
+            return None;
+        };
+        let mut fields = fields.iter();
+        match (fields.next(), fields.next()) {
+            (Some((key, Self::Text(text))), None) if key == SecretRef::FILE_KEY => {
+                Some(SecretRef::File(text.clone()))
+            }
+            (Some((key, Self::Text(text))), None) if key == SecretRef::ENV_KEY => {
+                Some(SecretRef::Env(text.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Every secret in it, however deep.
+    pub fn secrets(&self) -> Vec<SecretRef> {
+        if let Some(secret) = self.secret() {
+            return vec![secret];
+        }
+        match self {
+            Self::List(vars) => vars.iter().flat_map(Self::secrets).collect(),
+            Self::Map(fields) => fields.values().flat_map(Self::secrets).collect(),
+            Self::Bool(_) | Self::Integer(_) | Self::Number(_) | Self::Text(_) => Vec::new(),
+        }
+    }
+}
+
 /// Who wrote a reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -99,6 +150,7 @@ impl Reservation {
             vars: Vars::new(),
             options: Options::default(),
             program: None,
+            local_boot: None,
             source,
             revision: 0,
             created_secs: 0,

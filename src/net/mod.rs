@@ -2,26 +2,23 @@
 //! raw frames to clients that have no address yet.
 
 pub mod arp;
+mod batch;
 pub mod icmp;
 pub mod watch;
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::size_of;
+use std::io;
+use std::mem::zeroed;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::AsRawFd;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use nix::sys::socket::{
-    ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, sendmsg, setsockopt, sockopt,
-};
-use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
+use nix::sys::socket::{SockaddrIn, setsockopt, sockopt};
+use socket2::{Domain, Protocol, Socket, Type};
 
+pub use self::batch::Inbox;
+use self::batch::{Message, Name, name_of};
 use crate::model::MacAddr;
 
-/// A DHCP datagram is at most an Ethernet frame; longer ones are cut, and so dropped by the parser.
-const LARGEST_DATAGRAM: usize = 1500;
 /// Room for the bursts of a rack that powers on at once.
 const RECEIVE_BUFFER: usize = 8 << 20;
 
@@ -77,28 +74,38 @@ pub fn now_secs() -> u64 {
 }
 
 /// One received datagram.
-#[derive(Clone, Debug)]
-pub struct Datagram {
-    pub octets: Vec<u8>,
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram<'a> {
+    pub octets: &'a [u8],
     pub from: Option<SocketAddrV4>,
     /// Where it was sent: the server's address, or a broadcast one.
     pub to: Option<Ipv4Addr>,
 }
 
-/// A UDP socket on port 67 of one interface.
+/// The way of one reply.
+#[derive(Clone, Copy, Debug)]
+pub enum Way {
+    /// An ordinary datagram.
+    Datagram(SocketAddrV4),
+    /// A datagram in a frame to `mac`, for an address that nobody has yet. Broadcast without the right to send frames.
+    Frame { mac: MacAddr, to: SocketAddrV4 },
+}
+
+/// A UDP socket on a port of one interface, for threads that may wait.
 pub struct DhcpSocket {
-    udp: UdpSocket,
+    udp: Socket,
     /// None without the right to send raw frames.
     frames: Option<FrameSocket>,
 }
 
 impl DhcpSocket {
     /// Binds to `port` of the interface. Nobody else may have that port there, so that two servers never share clients unseen.
-    pub fn bind(interface: &str, port: u16) -> io::Result<Self> {
+    /// `receive` waits for `patience` at most.
+    pub fn bind(interface: &str, port: u16, patience: Duration) -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
         socket.bind_device(Some(interface.as_bytes()))?;
         socket.set_broadcast(true)?;
-        socket.set_nonblocking(true)?;
+        socket.set_read_timeout(Some(patience))?;
         // Best effort: without CAP_NET_ADMIN the kernel's own limit stays.
         if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
             let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
@@ -106,7 +113,7 @@ impl DhcpSocket {
         setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
         socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into())?;
         Ok(Self {
-            udp: UdpSocket::from_std(socket.into())?,
+            udp: socket,
             frames: FrameSocket::open(interface).ok(),
         })
     }
@@ -116,75 +123,73 @@ impl DhcpSocket {
         self.frames.is_some()
     }
 
-    /// Waits for datagrams and takes up to `most` of those that are there.
-    pub async fn receive(&self, most: usize) -> io::Result<Vec<Datagram>> {
-        let first = self
-            .udp
-            .async_io(Interest::READABLE, || receive_one(self.udp.as_raw_fd()))
-            .await?;
-        let mut datagrams = vec![first];
-        while datagrams.len() < most {
-            let more = || receive_one(self.udp.as_raw_fd());
-            match self.udp.try_io(Interest::READABLE, more) {
-                Ok(datagram) => datagrams.push(datagram),
-                Err(_) => break,
+    /// Waits for datagrams and takes those that are there; none if it has waited long enough.
+    pub fn receive(&self, inbox: &mut Inbox) -> io::Result<usize> {
+        match inbox.receive(self.udp.as_raw_fd()) {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+            {
+                Ok(0)
+            }
+            received => received,
+        }
+    }
+
+    /// Sends all of them from this address; answers for each that could not be sent its place and why, in
+    /// order. Never waits.
+    pub fn send(&self, from: SocketAddrV4, replies: &[(&[u8], Way)]) -> Vec<(usize, io::Error)> {
+        let mut packets = Vec::new();
+        let mut frames = Vec::new();
+        let (mut datagrams, mut places) = (Vec::with_capacity(replies.len()), Vec::new());
+        for (place, (octets, way)) in replies.iter().enumerate() {
+            match (way, &self.frames) {
+                (Way::Frame { mac, to }, Some(socket)) => {
+                    packets.push((place, ipv4_packet(octets, from, *to), socket.name(*mac)));
+                }
+                (Way::Datagram(to), _) => {
+                    datagrams.push(self.message(octets, from, *to));
+                    places.push(place);
+                }
+                (Way::Frame { to, .. }, None) => {
+                    let to = SocketAddrV4::new(Ipv4Addr::BROADCAST, to.port());
+                    datagrams.push(self.message(octets, from, to));
+                    places.push(place);
+                }
             }
         }
-        Ok(datagrams)
-    }
-
-    /// Sends an ordinary datagram, from the server's address of this interface.
-    pub fn send(&self, octets: &[u8], from: Ipv4Addr, to: SocketAddrV4) -> io::Result<()> {
-        let info = libc::in_pktinfo {
-            ipi_ifindex: 0,
-            ipi_spec_dst: libc::in_addr {
-                s_addr: from.to_bits().to_be(),
-            },
-            ipi_addr: libc::in_addr { s_addr: 0 },
+        let mut failed: Vec<(usize, io::Error)> = match datagrams.as_slice() {
+            [] => Vec::new(),
+            _ => (batch::send(self.udp.as_raw_fd(), &mut datagrams).into_iter())
+                .map(|(at, error)| (places[at], error))
+                .collect(),
         };
-        sendmsg(
-            self.udp.as_raw_fd(),
-            &[IoSlice::new(octets)],
-            &[nix::sys::socket::ControlMessage::Ipv4PacketInfo(&info)],
-            MsgFlags::empty(),
-            Some(&SockaddrIn::from(to)),
-        )?;
-        Ok(())
+        if let (Some(socket), false) = (&self.frames, packets.is_empty()) {
+            let mut places = Vec::with_capacity(packets.len());
+            for (place, packet, name) in &packets {
+                places.push(*place);
+                frames.push(Message {
+                    octets: packet,
+                    name: Name::Link(*name),
+                    from: None,
+                });
+            }
+            let of_frames = batch::send(socket.socket.as_raw_fd(), &mut frames);
+            failed.extend(of_frames.into_iter().map(|(at, error)| (places[at], error)));
+            failed.sort_by_key(|(place, _)| *place);
+        }
+        failed
     }
 
-    /// Sends a UDP datagram in a frame to `mac`, to an address that nobody has yet. Broadcasts it without the right to.
-    pub fn send_frame(
-        &self,
-        octets: &[u8],
-        from: SocketAddrV4,
-        mac: MacAddr,
-        to: SocketAddrV4,
-    ) -> io::Result<()> {
-        match &self.frames {
-            Some(frames) => frames.send(&ipv4_packet(octets, from, to), mac),
-            None => self.send(
-                octets,
-                *from.ip(),
-                SocketAddrV4::new(Ipv4Addr::BROADCAST, to.port()),
-            ),
+    fn message<'a>(&self, octets: &'a [u8], from: SocketAddrV4, to: SocketAddrV4) -> Message<'a> {
+        Message {
+            octets,
+            name: name_of(to),
+            from: Some(*from.ip()),
         }
     }
-}
-
-fn receive_one(fd: i32) -> io::Result<Datagram> {
-    let mut octets = vec![0; LARGEST_DATAGRAM];
-    let mut control = nix::cmsg_space!(libc::in_pktinfo);
-    let mut slices = [IoSliceMut::new(&mut octets)];
-    let message = recvmsg::<SockaddrIn>(fd, &mut slices, Some(&mut control), MsgFlags::empty())?;
-    let to = message.cmsgs()?.find_map(|cmsg| match cmsg {
-        ControlMessageOwned::Ipv4PacketInfo(info) => {
-            Some(Ipv4Addr::from_bits(u32::from_be(info.ipi_addr.s_addr)))
-        }
-        _ => None,
-    });
-    let (length, from) = (message.bytes, message.address.map(SocketAddrV4::from));
-    octets.truncate(length);
-    Ok(Datagram { octets, from, to })
 }
 
 /// Sends IPv4 packets to hardware addresses.
@@ -197,7 +202,6 @@ impl FrameSocket {
     fn open(interface: &str) -> io::Result<Self> {
         // Protocol 0: it receives nothing.
         let socket = Socket::new(Domain::PACKET, Type::DGRAM, None)?;
-        socket.set_nonblocking(true)?;
         let index = nix::net::if_::if_nametoindex(interface)?;
         Ok(Self {
             socket,
@@ -205,20 +209,15 @@ impl FrameSocket {
         })
     }
 
-    fn send(&self, packet: &[u8], mac: MacAddr) -> io::Result<()> {
-        let mut storage = SockAddrStorage::zeroed();
-        // SAFETY: sockaddr_ll is one of the forms of sockaddr_storage, which is as large as any and aligned for all.
-        let address = unsafe { storage.view_as::<libc::sockaddr_ll>() };
-        address.sll_family = libc::AF_PACKET as u16;
-        address.sll_protocol = (libc::ETH_P_IP as u16).to_be();
-        address.sll_ifindex = self.interface_index;
-        address.sll_halen = 6;
-        address.sll_addr[..6].copy_from_slice(&mac.0);
-        // SAFETY: the storage holds a whole sockaddr_ll, and the length is its own.
-        let address =
-            unsafe { SockAddr::new(storage, size_of::<libc::sockaddr_ll>() as libc::socklen_t) };
-        self.socket.send_to(packet, &address)?;
-        Ok(())
+    fn name(&self, mac: MacAddr) -> libc::sockaddr_ll {
+        // SAFETY: all zeros are a sockaddr_ll of no family.
+        let mut name: libc::sockaddr_ll = unsafe { zeroed() };
+        name.sll_family = libc::AF_PACKET as u16;
+        name.sll_protocol = (libc::ETH_P_IP as u16).to_be();
+        name.sll_ifindex = self.interface_index;
+        name.sll_halen = 6;
+        name.sll_addr[..6].copy_from_slice(&mac.0);
+        name
     }
 }
 

@@ -4,7 +4,13 @@
 //! Labels of metrics come from closed sets; no MAC, name or path ever becomes one. Secrets, variables and rendered documents
 //! are in no event.
 
+mod format;
+mod lines;
+
 use metrics::counter;
+
+pub use self::format::Text;
+pub use self::lines::{Lines, gather};
 
 use crate::model::{Dhcp, Event};
 
@@ -100,6 +106,32 @@ pub fn emit(event: &Event) {
             error,
             "not rendered"
         ),
+        Event::Lifecycle {
+            machine,
+            attempt,
+            change,
+            reason,
+            ..
+        } => match *change {
+            "failed" => tracing::error!(machine, attempt, change, reason, "lifecycle"),
+            _ => tracing::info!(machine, attempt, change, reason, "lifecycle"),
+        },
+        Event::CalledBack {
+            machine,
+            attempt,
+            what,
+            detail,
+            percent,
+            ..
+        } => tracing::info!(machine, attempt, what, detail, percent, "called back"),
+        Event::Barred {
+            protocol,
+            machine,
+            client,
+            path,
+            reason,
+            ..
+        } => tracing::warn!(protocol, machine, %client, path, reason, "refused"),
         Event::Reserved {
             machine,
             mac,
@@ -159,6 +191,15 @@ fn count(event: &Event) {
         }
         Event::RequestRefused { protocol, .. } => {
             counter!("bootjack_refused_requests_total", "protocol" => *protocol).increment(1);
+        }
+        Event::Barred { protocol, .. } => {
+            counter!("bootjack_barred_requests_total", "protocol" => *protocol).increment(1);
+        }
+        Event::Lifecycle { change, .. } => {
+            counter!("bootjack_lifecycle_changes_total", "change" => *change).increment(1);
+        }
+        Event::CalledBack { what, .. } => {
+            counter!("bootjack_call_backs_total", "what" => *what).increment(1);
         }
         Event::Rendered { .. } => counter!("bootjack_documents_total").increment(1),
         Event::RenderFailed { .. } => counter!("bootjack_render_failures_total").increment(1),

@@ -2,19 +2,27 @@
 //! it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use crate::config::read_local_boot;
 use crate::config::reader::{Problem, Reader, Section};
-use crate::model::{BootFiles, Cpu, Profile};
+use crate::model::{BootFiles, Cpu, Install, Profile, SecretRef, Var};
 
 /// The file that makes a directory a profile.
 pub const PROFILE_FILE: &str = "profile.toml";
 
+/// An installation that takes longer than most without saying so is taken for dead.
+pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(2 * 3600);
+
 /// Names that templates are given by us; a variable of the same name would be hidden.
-pub const GIVEN_NAMES: [&str; 6] = [
+pub const GIVEN_NAMES: [&str; 9] = [
     "machine",
     "subnet",
     "server_url",
     "seed_url",
+    "files_url",
+    "documents_url",
+    "events_url",
     "arch",
     "firmware",
 ];
@@ -32,6 +40,14 @@ pub fn read(name: &str, mut files: BTreeMap<String, String>) -> Result<Profile, 
     let root = &mut reader.root;
     let description = root.text("description").map(|at| at.value);
     let vars = root.vars("vars", &GIVEN_NAMES);
+    let relative = (vars.values().flat_map(Var::secrets)).find_map(|secret| match secret {
+        SecretRef::File(path) if !path.starts_with('/') => Some(path),
+        _ => None,
+    });
+    if let Some(path) = relative {
+        let text = format!("secret_file {path} is not an absolute path");
+        root.report(0, "vars", text);
+    }
     let mut boot = BTreeMap::new();
     for cpu in Cpu::ALL {
         if root.has(cpu.as_str()) {
@@ -44,6 +60,8 @@ pub fn read(name: &str, mut files: BTreeMap<String, String>) -> Result<Profile, 
         }
     }
     let documents = read_documents(root, &files);
+    let install = read_install(root, boot.is_empty());
+    let local_boot = read_local_boot(root);
     let mut problems = reader.problems();
     problems.extend(files.iter().filter_map(|(file, source)| {
         let error = super::check(file, source).err()?;
@@ -63,6 +81,48 @@ pub fn read(name: &str, mut files: BTreeMap<String, String>) -> Result<Profile, 
         boot,
         documents,
         templates: files,
+        install,
+        local_boot,
+    })
+}
+
+fn read_install(root: &mut Section, boots_nothing: bool) -> Option<Install> {
+    let installs = root.boolean("installs");
+    let deadline = root.text("deadline");
+    let retries = root.whole_number("retries", 0, 100);
+    let Some(installs) = installs.filter(|at| at.value) else {
+        let (deadline, retries) = (deadline.map(|at| at.line), retries.map(|at| at.line));
+        for (key, line) in [("deadline", deadline), ("retries", retries)] {
+            if let Some(line) = line {
+                root.report(line, key, "means nothing without installs = true");
+            }
+        }
+        return None;
+    };
+    if boots_nothing {
+        let text = "there is no [x86_64] or other table that says what to boot";
+        root.report(installs.line, "installs", text);
+    }
+    let longest = Duration::from_secs(30 * 86_400);
+    let deadline = deadline.and_then(|at| match humantime::parse_duration(&at.value) {
+        Ok(time) if (Duration::from_secs(1)..=longest).contains(&time) => Some(time),
+        Ok(_) => {
+            let text = format!("{} is not between 1s and 30days", at.value);
+            root.report(at.line, "deadline", text);
+            None
+        }
+        Err(error) => {
+            let text = format!(
+                "`{}` does not parse: {error}; write it like 2h or 90m",
+                at.value
+            );
+            root.report(at.line, "deadline", text);
+            None
+        }
+    });
+    Some(Install {
+        deadline: deadline.unwrap_or(DEFAULT_DEADLINE),
+        retries: retries.map_or(0, |at| at.value),
     })
 }
 

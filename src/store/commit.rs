@@ -1,17 +1,28 @@
-//! The writing thread: takes the jobs that wait, checks each purely against the state after the ones before it, commits all of
-//! them with one sync, publishes, and only then acknowledges. If the commit fails, nothing has changed.
+//! The writing thread: takes the jobs that wait, checks each purely against the catalog after the ones before it, commits all of
+//! them with one sync, publishes, and only then acknowledges.
+//!
+//! Bindings are promised in memory before they are written (`Store::decide`), which can only keep an address from somebody
+//! longer than needed. The catalog changes in memory when it has changed on disk, and not before.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
-use super::{Backend, ChangeError, RecordChange, Shared, StoreError, Written};
+use super::machines::{self, Act, ActError, Moved};
+use super::{Backend, ChangeError, RecordChange, Shared, StoreError, Then, Written};
 use crate::bindings::Bindings;
 use crate::catalog::{Catalog, Change, Refusal};
 use crate::model::{BindingChange, ClientKey, Lease, LeaseState, Reservation};
 
 /// How many jobs one commit carries.
 const JOBS_PER_COMMIT: usize = 256;
+/// The least time between two syncs: who comes while many do is synced together with them.
+const PACE: Duration = Duration::from_millis(2);
+/// How long what nobody waits for may stay unsynced, and how often the backend may tidy up while nothing happens.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Work for the thread, and whom to tell. Boxed where it is large: most jobs are leases.
 pub(super) enum Job {
@@ -20,10 +31,17 @@ pub(super) enum Job {
         now_secs: u64,
         reply: oneshot::Sender<Result<Written, ChangeError>>,
     },
+    /// Promised in memory already. Synced at once only if somebody waits for it.
     Bind {
         changes: Vec<BindingChange>,
         now_secs: u64,
-        reply: oneshot::Sender<Result<Vec<bool>, StoreError>>,
+        then: Option<Then>,
+    },
+    Act {
+        id: String,
+        act: Act,
+        now_secs: u64,
+        reply: oneshot::Sender<Result<Moved, ActError>>,
     },
     Close,
 }
@@ -38,21 +56,43 @@ pub(super) struct Committer {
 }
 
 /// The state that a batch of jobs works towards.
-struct Draft {
-    catalog: Catalog,
-    bindings: Bindings,
+pub(super) struct Draft {
+    pub(super) catalog: Catalog,
     records: Vec<RecordChange>,
-    revision: u64,
+    pub(super) revision: u64,
     sync: bool,
+    /// Leases that were promised and can no longer be.
+    overtaken: Vec<Lease>,
+    /// Addresses that a reservation has taken for its machine, or left.
+    touched: Vec<Ipv4Addr>,
+    now_secs: u64,
 }
 
 type Acknowledge = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 impl Committer {
     /// Works until it is told to close, or until nobody can give it a job any more.
-    pub(super) fn run(&mut self, mut waiting: mpsc::Receiver<Job>) {
+    pub(super) fn run(&mut self, waiting: &Receiver<Job>) {
         let mut closing = false;
-        while !closing && let Some(first) = waiting.blocking_recv() {
+        let mut unsynced: Option<Instant> = None;
+        let mut last_commit: Option<Instant> = None;
+        while !closing {
+            let first = match waiting.recv_timeout(IDLE) {
+                Ok(first) => first,
+                Err(RecvTimeoutError::Timeout) => {
+                    // A write that fails here fails again, and is told, when somebody waits for one.
+                    if unsynced.take().is_some() {
+                        let _ = self.backend.write(&[], true);
+                    }
+                    self.backend.tidy();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            if let Some(early) = last_commit.and_then(|at| PACE.checked_sub(at.elapsed())) {
+                std::thread::park_timeout(early);
+            }
+            last_commit = Some(Instant::now());
             let mut jobs = vec![first];
             while jobs.len() < JOBS_PER_COMMIT
                 && let Ok(job) = waiting.try_recv()
@@ -60,41 +100,81 @@ impl Committer {
                 jobs.push(job);
             }
             closing = jobs.iter().any(|job| matches!(job, Job::Close));
-            self.commit(jobs);
+            let is_due = unsynced.is_some_and(|since| since.elapsed() >= IDLE);
+            let synced = self.commit(jobs, is_due);
+            unsynced = match synced {
+                true => None,
+                false => unsynced.or_else(|| Some(Instant::now())),
+            };
         }
         // The last word of a stopping service: what was written without a sync is synced.
         let _ = self.backend.write(&[], true);
+        self.backend.close();
     }
 
-    fn commit(&mut self, jobs: Vec<Job>) {
+    /// Whether everything written so far is synced.
+    fn commit(&mut self, jobs: Vec<Job>, sync_is_due: bool) -> bool {
         let mut draft = Draft {
             catalog: (**self.shared.catalog.load()).clone(),
-            bindings: (**self.shared.bindings.load()).clone(),
             records: Vec::new(),
             revision: self.revision,
-            sync: false,
+            sync: sync_is_due,
+            overtaken: Vec::new(),
+            touched: Vec::new(),
+            now_secs: 0,
         };
         let acknowledgements: Vec<Acknowledge> = jobs
             .into_iter()
             .filter_map(|job| self.prepare(job, &mut draft))
             .collect();
-        let outcome = if draft.records.is_empty() {
+        let outcome = if draft.records.is_empty() && !sync_is_due {
             Ok(())
         } else {
             self.backend.write(&draft.records, draft.sync)
         };
-        if outcome.is_ok() {
-            self.revision = draft.revision;
-            self.shared.catalog.store(Arc::new(draft.catalog));
-            self.shared.bindings.store(Arc::new(draft.bindings));
-            for record in &draft.records {
-                if let RecordChange::DeleteReservation(id) = record {
-                    self.set_aside.retain(|reservation| reservation.id != *id);
-                }
-            }
-        }
+        let synced = draft.sync || draft.records.is_empty();
+        self.publish(draft, outcome.is_ok());
         for acknowledge in acknowledgements {
             acknowledge(outcome.clone());
+        }
+        synced && outcome.is_ok()
+    }
+
+    fn publish(&mut self, draft: Draft, written: bool) {
+        let mut bindings = self.shared.bindings();
+        for lease in draft.overtaken {
+            if bindings.at(lease.address) == Some(&lease) {
+                bindings.forget(lease.address);
+            }
+        }
+        if !written {
+            draft.records.into_iter().for_each(|record| {
+                if let RecordChange::PutLease(lease) = record {
+                    back_to_an_offer(&mut bindings, lease, draft.now_secs);
+                }
+            });
+            return;
+        }
+        for address in draft.touched {
+            match draft.catalog.by_address(address) {
+                Some(_) => bindings.reserve(address),
+                None => bindings.unreserve(address),
+            }
+            // Whoever was promised it while its reservation was being written, too.
+            let is_in_the_way =
+                (bindings.at(address)).is_some_and(|l| !may_hold(&draft.catalog, l));
+            if is_in_the_way {
+                bindings.forget(address);
+            }
+        }
+        for record in &draft.records {
+            if let RecordChange::DeleteReservation(id) = record {
+                self.set_aside.retain(|reservation| reservation.id != *id);
+            }
+        }
+        if draft.revision != self.revision {
+            self.revision = draft.revision;
+            self.shared.catalog.store(Arc::new(draft.catalog));
         }
     }
 
@@ -115,18 +195,33 @@ impl Committer {
                     None
                 }
             },
+            Job::Act {
+                id,
+                act,
+                now_secs,
+                reply,
+            } => match machines::act(draft, &id, act, now_secs) {
+                Ok(moved) => Some(Box::new(move |outcome| {
+                    let _ = reply.send(outcome.map(|()| moved).map_err(ActError::from));
+                })),
+                Err(refused) => {
+                    let _ = reply.send(Err(refused));
+                    None
+                }
+            },
             Job::Bind {
                 changes,
                 now_secs,
-                reply,
+                then,
             } => {
+                draft.now_secs = now_secs;
+                draft.sync |= then.is_some();
                 let accepted: Vec<bool> = changes
                     .into_iter()
-                    .map(|change| draft.bind(change, now_secs))
+                    .map(|change| draft.bind(change))
                     .collect();
-                Some(Box::new(move |outcome| {
-                    let _ = reply.send(outcome.map(|()| accepted));
-                }))
+                let then = then?;
+                Some(Box::new(move |outcome| then(outcome.map(|()| accepted))))
             }
         }
     }
@@ -162,7 +257,8 @@ impl Committer {
                             expected,
                         });
                     }
-                    draft.write_reservation(RecordChange::DeleteReservation(id.clone()), revision);
+                    draft.write(RecordChange::DeleteReservation(id.clone()), revision);
+                    machines::forget(draft, id);
                     return Ok(Written {
                         reservation: reservation.clone(),
                         revoked: Vec::new(),
@@ -171,6 +267,7 @@ impl Committer {
             }
         }
         let next = draft.catalog.with(&change)?;
+        let is_new = matches!(change, Change::Create(_));
         let (reservation, record) = match change {
             Change::Create(reservation) | Change::Update { reservation, .. } => {
                 let record = RecordChange::PutReservation(reservation.clone());
@@ -183,8 +280,14 @@ impl Committer {
             }
         };
         draft.follow(next, &reservation.id);
-        draft.write_reservation(record, revision);
-        let revoked = draft.revoke_against(&reservation);
+        let is_gone = matches!(record, RecordChange::DeleteReservation(_));
+        draft.write(record, revision);
+        if is_new {
+            machines::create(draft, &reservation, now_secs);
+        } else if is_gone {
+            machines::forget(draft, &reservation.id);
+        }
+        let revoked = draft.revoke_against(&reservation, &self.shared.bindings());
         Ok(Written {
             reservation,
             revoked,
@@ -210,7 +313,8 @@ impl Committer {
 }
 
 impl Draft {
-    fn write_reservation(&mut self, record: RecordChange, revision: u64) {
+    /// A record that is on disk before anybody hears of it, and whose loss would be noticed by its revision.
+    pub(super) fn write(&mut self, record: RecordChange, revision: u64) {
         self.revision = revision;
         self.records.push(record);
         self.records.push(RecordChange::Revision(revision));
@@ -220,45 +324,45 @@ impl Draft {
     /// Goes on with the next catalog, in which this reservation is another, or no more.
     fn follow(&mut self, next: Catalog, id: &str) {
         let address = |catalog: &Catalog| catalog.by_id(id).and_then(|known| known.address);
-        if let Some(before) = address(&self.catalog) {
-            self.bindings.unreserve(before);
-        }
-        if let Some(after) = address(&next) {
-            self.bindings.reserve(after);
-        }
+        self.touched.extend(address(&self.catalog));
+        self.touched.extend(address(&next));
         self.catalog = next;
     }
 
+    /// A record that goes with one that was just written.
+    pub(super) fn write_too(&mut self, record: RecordChange) {
+        self.records.push(record);
+    }
+
     /// Takes back the lease that stands in the reservation's way: its address is no longer its holder's.
-    fn revoke_against(&mut self, reservation: &Reservation) -> Vec<Lease> {
+    fn revoke_against(&mut self, reservation: &Reservation, bindings: &Bindings) -> Vec<Lease> {
         let held = reservation
             .address
-            .and_then(|address| self.bindings.at(address))
+            .and_then(|address| bindings.at(address))
             .filter(|lease| !may_hold(&self.catalog, lease))
             .cloned();
         if let Some(lease) = &held {
-            self.bindings.forget(lease.address);
             self.records.push(RecordChange::DeleteLease(lease.address));
         }
         held.into_iter().collect()
     }
 
-    /// Makes the change, unless what was true when it was decided no longer is.
-    fn bind(&mut self, change: BindingChange, now_secs: u64) -> bool {
-        if let BindingChange::Put(lease) = &change {
-            if !self.still_stands(lease, now_secs) {
-                return false;
-            }
-            if lease.state != LeaseState::Offered {
-                self.records.push(RecordChange::PutLease(lease.clone()));
-                self.sync = true;
-            }
+    /// Records the change, unless a reservation that was written since it was decided says otherwise.
+    fn bind(&mut self, change: BindingChange) -> bool {
+        let BindingChange::Put(lease) = change else {
+            return true;
+        };
+        if !self.still_stands(&lease) {
+            self.overtaken.push(lease);
+            return false;
         }
-        self.bindings.apply(change);
+        if lease.state != LeaseState::Offered {
+            self.records.push(RecordChange::PutLease(lease));
+        }
         true
     }
 
-    fn still_stands(&self, lease: &Lease, now_secs: u64) -> bool {
+    fn still_stands(&self, lease: &Lease) -> bool {
         let reserved_elsewhere = || {
             let reservation = match (&lease.reservation, &lease.client) {
                 (Some(id), _) => self.catalog.by_id(id),
@@ -273,10 +377,18 @@ impl Draft {
             })
         };
         let takes = matches!(lease.state, LeaseState::Offered | LeaseState::Bound);
-        let kept_out = self.bindings.at(lease.address).is_some_and(|held| {
-            !held.same_machine(lease) && held.keeps_out(&lease.client, now_secs)
-        });
-        may_hold(&self.catalog, lease) && !(takes && (kept_out || reserved_elsewhere()))
+        may_hold(&self.catalog, lease) && !(takes && reserved_elsewhere())
+    }
+}
+
+/// A lease that could not be written was promised and not granted: it is held for the client's next try, and no longer.
+fn back_to_an_offer(bindings: &mut Bindings, lease: Lease, now_secs: u64) {
+    if lease.state == LeaseState::Bound && bindings.at(lease.address) == Some(&lease) {
+        bindings.apply(BindingChange::Put(Lease {
+            state: LeaseState::Offered,
+            expires_secs: now_secs + crate::model::OFFER_HOLD_SECS,
+            ..lease
+        }));
     }
 }
 

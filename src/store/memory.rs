@@ -25,6 +25,7 @@ impl Backend for Memory {
             let Records {
                 reservations,
                 leases,
+                machines,
                 revision,
             } = &mut self.records;
             match change {
@@ -38,6 +39,11 @@ impl Backend for Memory {
                     leases.push(new.clone());
                 }
                 RecordChange::DeleteLease(address) => leases.retain(|old| old.address != *address),
+                RecordChange::PutMachine(new) => {
+                    machines.retain(|old| old.id != new.id);
+                    machines.push(new.clone());
+                }
+                RecordChange::DeleteMachine(id) => machines.retain(|old| old.id != *id),
                 RecordChange::Revision(new) => *revision = *new,
             }
         }

@@ -1,29 +1,37 @@
 //! Reservations and leases that survive. In: changes. Out: the same changes on disk, then in memory, then acknowledged.
 //!
-//! Readers take the current catalog and bindings from an atomic pointer and never wait. One thread writes: it takes every job
-//! that is waiting, checks each one purely against the state after the ones before it, commits all of them with one sync, and
-//! publishes. A job whose commit fails changes nothing.
+//! Readers take the current catalog from an atomic pointer and never wait. One thread writes: it takes every job that is
+//! waiting, checks each one purely against the state after the ones before it, commits all of them with one sync, and
+//! publishes. A reservation whose commit fails changes nothing.
+//!
+//! Bindings are promised in memory first, by whoever decides, with nobody in between; nothing that was promised is
+//! acknowledged before it is on disk. A promise that cannot be written is an offer, which runs out.
 
 mod commit;
+mod journal;
+mod machines;
 mod memory;
 pub mod profiles;
 mod record;
 mod sled;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use self::commit::{Committer, Job, may_hold};
+pub use self::machines::{Act, ActError, Moved};
 pub use self::memory::Memory;
 pub use self::sled::Sled;
 use crate::bindings::Bindings;
 use crate::catalog::{Catalog, Change, Refusal};
-use crate::model::{BindingChange, ClientKey, Lease, Reservation};
+use crate::model::{BindingChange, Lease, Machine, Reservation};
 
 /// How many jobs may wait; more make their callers wait.
 const WAITING_JOBS: usize = 1024;
@@ -32,6 +40,7 @@ const WAITING_JOBS: usize = 1024;
 pub struct Records {
     pub reservations: Vec<Reservation>,
     pub leases: Vec<Lease>,
+    pub machines: Vec<Machine>,
     /// The last revision given out.
     pub revision: u64,
 }
@@ -43,6 +52,8 @@ pub enum RecordChange {
     DeleteReservation(String),
     PutLease(Lease),
     DeleteLease(std::net::Ipv4Addr),
+    PutMachine(Machine),
+    DeleteMachine(String),
     Revision(u64),
 }
 
@@ -53,7 +64,17 @@ pub trait Backend: Send {
 
     /// Makes all the changes or none. With `sync`, they survive a power cut once this returns.
     fn write(&mut self, changes: &[RecordChange], sync: bool) -> Result<(), StoreError>;
+
+    /// Puts things in order; called about once a second while nothing else is to do.
+    fn tidy(&mut self) {}
+
+    /// The last call.
+    fn close(&mut self) {}
 }
+
+/// Called on the writing thread when a commit has ended: for each change, whether it still could be made. What it does is
+/// short and never waits.
+pub type Then = Box<dyn FnOnce(Result<Vec<bool>, StoreError>) + Send>;
 
 /// The store cannot do its work.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -94,27 +115,38 @@ pub struct Opened {
 
 struct Shared {
     catalog: ArcSwap<Catalog>,
-    bindings: ArcSwap<Bindings>,
+    /// The catalog is published with this locked, so that who has locked it sees both agree.
+    bindings: Mutex<Bindings>,
+}
+
+impl Shared {
+    fn bindings(&self) -> MutexGuard<'_, Bindings> {
+        // Each change of it is whole in itself.
+        self.bindings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The store, shared by all shells.
 #[derive(Clone)]
 pub struct Store {
     shared: Arc<Shared>,
-    jobs: mpsc::Sender<Job>,
+    jobs: SyncSender<Job>,
 }
 
 /// The writing thread, to be closed when the service stops.
 pub struct Writer {
     thread: JoinHandle<()>,
-    jobs: mpsc::Sender<Job>,
+    jobs: SyncSender<Job>,
 }
 
 impl Store {
     /// Opens a store over `backend`. `catalog` holds what the configuration says; the reservations of the backend are added.
+    ///
+    /// `now_secs` is what machines are armed at that the configuration file names for the first time.
     pub fn open(
         mut backend: Box<dyn Backend>,
         catalog: Catalog,
+        now_secs: u64,
     ) -> Result<(Self, Writer, Opened), StoreError> {
         let records = backend.load()?;
         let mut opened = Opened::default();
@@ -135,8 +167,15 @@ impl Store {
             .iter()
             .map(|lease| RecordChange::DeleteLease(lease.address))
             .collect();
-        if !forgotten.is_empty() {
-            backend.write(&forgotten, true)?;
+        let (catalog, settled) = machines::opened(
+            catalog,
+            records.machines,
+            |id| opened.set_aside.iter().any(|(aside, _)| aside.id == id),
+            now_secs,
+        );
+        let changes = [forgotten, settled].concat();
+        if !changes.is_empty() {
+            backend.write(&changes, true)?;
         }
         let mut bindings: Bindings = leases.into_iter().collect();
         for reservation in catalog.reservations(None) {
@@ -147,9 +186,9 @@ impl Store {
         }
         let shared = Arc::new(Shared {
             catalog: ArcSwap::from_pointee(catalog),
-            bindings: ArcSwap::from_pointee(bindings),
+            bindings: Mutex::new(bindings),
         });
-        let (jobs, waiting) = mpsc::channel(WAITING_JOBS);
+        let (jobs, waiting) = sync_channel(WAITING_JOBS);
         let mut committer = Committer {
             backend,
             shared: shared.clone(),
@@ -162,7 +201,7 @@ impl Store {
         };
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || committer.run(waiting))
+            .spawn(move || committer.run(&waiting))
             .map_err(|error| StoreError::Broken {
                 path: "writer thread".to_owned(),
                 problem: error.to_string(),
@@ -179,25 +218,38 @@ impl Store {
         self.shared.catalog.load_full()
     }
 
-    /// Leases and offers as they are now.
-    pub fn bindings(&self) -> Arc<Bindings> {
-        self.shared.bindings.load_full()
+    /// Leases and offers as they are now; a cheap copy.
+    pub fn bindings(&self) -> Bindings {
+        self.shared.bindings().clone()
     }
 
-    /// The machine that has this address, as far as reservations and leases say.
-    pub fn machine_at(&self, address: std::net::IpAddr) -> Option<String> {
-        let std::net::IpAddr::V4(address) = address else {
-            return None;
-        };
+    /// Looks at what is known and promises addresses, with nobody in between. Short: every other decision waits.
+    pub fn decide<T>(&self, decide: impl FnOnce(&Catalog, &mut Bindings) -> T) -> T {
+        let mut bindings = self.shared.bindings();
         let catalog = self.shared.catalog.load();
-        if let Some(reservation) = catalog.by_address(address) {
-            return Some(reservation.title().to_owned());
+        decide(&catalog, &mut bindings)
+    }
+
+    /// Writes what was promised, in order. With `then`, it is synced and `then` told; without, it is synced within seconds.
+    /// Blocks while too much waits: for threads that may.
+    pub fn record(&self, changes: Vec<BindingChange>, now_secs: u64, then: Option<Then>) {
+        let job = Job::Bind {
+            changes,
+            now_secs,
+            then,
+        };
+        if let Err(lost) = self.jobs.send(job)
+            && let Job::Bind {
+                then: Some(then), ..
+            } = lost.0
+        {
+            then(Err(StoreError::Stopped));
         }
-        let bindings = self.shared.bindings.load();
-        match &bindings.at(address)?.client {
-            ClientKey::Mac(mac) => Some(catalog.by_mac(*mac)?.title().to_owned()),
-            ClientKey::Id(_) => None,
-        }
+    }
+
+    /// The name of the machine that has this address, as far as reservations and leases say.
+    pub fn machine_at(&self, address: std::net::IpAddr) -> Option<String> {
+        Some(self.reservation_at(address)?.title().to_owned())
     }
 
     /// Writes a reservation. Returns when it is on disk and every later `catalog()` has it.
@@ -208,28 +260,54 @@ impl Store {
             now_secs,
             reply,
         };
-        self.jobs.send(job).await.map_err(|_| StoreError::Stopped)?;
+        self.queue(job).await?;
         answer.await.map_err(|_| StoreError::Stopped)?
     }
 
-    /// Commits what decisions want, in order; answers for each whether it still could be. Returns when all of it but
-    /// offers, which are not kept, would survive a power cut.
+    /// Promises and writes in one; answers for each change whether it could be made. Returns when all of it but offers, which
+    /// are not kept, would survive a power cut.
     pub async fn bind(
         &self,
         changes: Vec<BindingChange>,
         now_secs: u64,
     ) -> Result<Vec<bool>, StoreError> {
-        if changes.is_empty() {
-            return Ok(Vec::new());
-        }
+        let mut possible = Vec::with_capacity(changes.len());
+        let mut promised = Vec::with_capacity(changes.len());
+        self.decide(|_, bindings| {
+            for change in changes {
+                let is_possible = bindings.permits(&change, now_secs);
+                possible.push(is_possible);
+                if is_possible {
+                    bindings.apply(change.clone());
+                    promised.push(change);
+                }
+            }
+        });
         let (reply, answer) = oneshot::channel();
         let job = Job::Bind {
-            changes,
+            changes: promised,
             now_secs,
-            reply,
+            then: Some(Box::new(move |outcome| {
+                let _ = reply.send(outcome);
+            })),
         };
-        self.jobs.send(job).await.map_err(|_| StoreError::Stopped)?;
-        answer.await.map_err(|_| StoreError::Stopped)?
+        self.queue(job).await?;
+        let mut written = answer.await.map_err(|_| StoreError::Stopped)??.into_iter();
+        Ok((possible.into_iter())
+            .map(|is_possible| is_possible && written.next() == Some(true))
+            .collect())
+    }
+
+    /// Waits for its turn without holding up the thread.
+    async fn queue(&self, mut job: Job) -> Result<(), StoreError> {
+        loop {
+            job = match self.jobs.try_send(job) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Disconnected(_)) => return Err(StoreError::Stopped),
+                Err(TrySendError::Full(job)) => job,
+            };
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 }
 
@@ -237,7 +315,7 @@ impl Writer {
     /// Commits what waits, syncs, and ends; whoever asks for more is told that the store has stopped. Blocks.
     pub fn close(self) -> Result<(), StoreError> {
         // It fails where the thread is gone already, and then joining says so.
-        let _ = self.jobs.blocking_send(Job::Close);
+        let _ = self.jobs.send(Job::Close);
         self.thread.join().map_err(|_| StoreError::Stopped)
     }
 }

@@ -4,6 +4,7 @@
 //! | key | value |
 //! |---|---|
 //! | `lease/` + 4 octets of the address | version octet, then the lease as JSON |
+//! | `machine/` + id of the reservation | version octet, then the machine as JSON |
 //! | `reservation/` + id | version octet, then the reservation as JSON |
 //! | `revision` | version octet, then the number as JSON |
 
@@ -13,12 +14,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{RecordChange, Records};
-use crate::model::{Lease, Reservation};
+use crate::model::{Lease, Machine, Reservation};
 
 /// The first octet of every value.
 const VERSION: u8 = 1;
 
 const LEASE: &[u8] = b"lease/";
+const MACHINE: &[u8] = b"machine/";
 const RESERVATION: &[u8] = b"reservation/";
 const REVISION: &[u8] = b"revision";
 
@@ -29,6 +31,8 @@ pub(super) fn encode(change: &RecordChange) -> Result<(Vec<u8>, Option<Vec<u8>>)
         RecordChange::DeleteReservation(id) => (reservation_key(id), None),
         RecordChange::PutLease(lease) => (lease_key(lease.address), Some(value(lease)?)),
         RecordChange::DeleteLease(address) => (lease_key(*address), None),
+        RecordChange::PutMachine(machine) => (machine_key(&machine.id), Some(value(machine)?)),
+        RecordChange::DeleteMachine(id) => (machine_key(id), None),
         RecordChange::Revision(revision) => (REVISION.to_vec(), Some(value(revision)?)),
     })
 }
@@ -39,6 +43,8 @@ pub(super) fn decode(key: &[u8], octets: &[u8], records: &mut Records) -> Result
         records.leases.push(parse::<Lease>(octets)?);
     } else if key.starts_with(RESERVATION) {
         records.reservations.push(parse::<Reservation>(octets)?);
+    } else if key.starts_with(MACHINE) {
+        records.machines.push(parse::<Machine>(octets)?);
     } else if key == REVISION {
         records.revision = parse(octets)?;
     } else {
@@ -49,6 +55,10 @@ pub(super) fn decode(key: &[u8], octets: &[u8], records: &mut Records) -> Result
 
 fn reservation_key(id: &str) -> Vec<u8> {
     [RESERVATION, id.as_bytes()].concat()
+}
+
+fn machine_key(id: &str) -> Vec<u8> {
+    [MACHINE, id.as_bytes()].concat()
 }
 
 fn lease_key(address: Ipv4Addr) -> Vec<u8> {
@@ -109,6 +119,26 @@ mod tests {
         let read = records.reservations.pop().expect("one");
         let (_, written) = encode(&RecordChange::PutReservation(read)).expect("encodes");
         assert_eq!(written, Some(octets));
+    }
+
+    /// Machines came later; they, too, are only added to.
+    #[test]
+    fn machines_of_version_1_are_read_and_written_octet_by_octet() {
+        for json in [
+            r#"{"id":"node-1","attempt":0,"phase":"idle","since_secs":1}"#,
+            r#"{"id":"node-1","attempt":1,"phase":"armed","since_secs":1,"mode":"held","next_boot":{"from":"disk"}}"#,
+            r#"{"id":"node-1","attempt":2,"phase":"installing","since_secs":1,"next_boot":{"from":"network","taken_secs":3},"retries_used":1,"token":"000102030405060708090a0b0c0d0e0f","former":["1111111111111111111111111111111111111111111111111111111111111111"],"peer":"198.18.0.10"}"#,
+            r#"{"id":"node-1","attempt":2,"phase":"installed","since_secs":1,"mode":"rescue","ready_secs":9}"#,
+            r#"{"id":"node-1","attempt":2,"phase":{"failed":{"reason":"disk full","log":"the end"}},"since_secs":1}"#,
+            r#"{"id":"node-1","attempt":2,"phase":{"failed":{"reason":"deadline","by_deadline":true}},"since_secs":1}"#,
+        ] {
+            let octets = [&[1], json.as_bytes()].concat();
+            let mut records = Records::default();
+            decode(b"machine/node-1", &octets, &mut records).expect(json);
+            let machine = records.machines.pop().expect("one");
+            let written = encode(&RecordChange::PutMachine(machine)).expect("encodes");
+            assert_eq!(written, (b"machine/node-1".to_vec(), Some(octets)));
+        }
     }
 
     #[test]

@@ -1,33 +1,66 @@
 //! Records in sled 0.34: the only file that names it.
 //!
-//! sled's `flush` ends in `sync_file_range`, which a power cut can undo; a true fsync follows only every half second. So each
-//! synced write ends with `sync_data` on the database file itself.
+//! A write is durable as soon as it is synced in the journal beside the database (`journal`); sled gets what has been written
+//! now and then, the latest value of each key alone, on a thread of its own (a checkpoint). So a grant waits for one short
+//! append and not for a tree, and what sled 0.34 is known for concerns nobody who was acknowledged:
 //!
-//! Where its file is damaged, sled takes the damage for the torn end of its log and opens with what came before, without a
-//! word. So the last revision that was acknowledged stands in a file beside it, and a database that is behind it is not served
-//! as if the rest had never been.
+//! - its `flush` ends in `sync_file_range`, which a power cut can undo; a checkpoint ends with `sync_data` on its file;
+//! - where its file is damaged, it takes the damage for the torn end of its log and opens with what came before, without a
+//!   word. The database holds the number of its last checkpoint, and the journal the number it must have at least.
+//!
+//! The last revision of a reservation that was acknowledged stands in a file of its own: a database and journal that are behind
+//! it together are not served as if the rest had never been.
 
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::journal::{self, Journal, KeyValue};
 use super::{Backend, RecordChange, Records, StoreError, record};
 
 /// An open database; it is closed, and its lock let go, when this is dropped.
 pub struct Sled {
     path: PathBuf,
     db: ::sled::Db,
-    /// sled's own file, for true syncs.
-    file: File,
     directory: File,
+    journal: Journal,
+    /// The number of the last checkpoint that was begun.
+    checkpoint: u64,
+    /// What sled does not have yet.
+    ahead: Latest,
+    /// The checkpoint that is being made.
+    running: Option<JoinHandle<(Latest, Result<(), String>)>>,
+    /// Whether the journal before is still there.
+    is_sealed: bool,
+    /// When the last checkpoint ended.
+    checkpointed: Instant,
     _lock: File,
 }
 
+/// The latest value of each key.
+type Latest = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
 /// The file that holds the last acknowledged revision.
 const ACKNOWLEDGED: &str = "acknowledged";
+/// The journal, and the one before it while its checkpoint is made.
+const JOURNAL: &str = "journal";
+const SEALED: &str = "journal.sealed";
+/// The key of the last checkpoint's number in sled.
+const CHECKPOINT: &[u8] = b"checkpoint";
+/// A journal of this size is checkpointed even if there is no quiet second.
+const LONGEST_JOURNAL: u64 = 32 << 20;
+/// One of this size says that checkpoints fail, and is not made longer.
+const TOO_LONG: u64 = 512 << 20;
+/// Otherwise a quiet second is used, but not more often than this.
+const CHECKPOINT_PERIOD: Duration = Duration::from_secs(10);
+/// How many records sled is given at once.
+const BATCH: usize = 1000;
 
 impl Sled {
     /// Opens the database in `data_dir`; makes the directory, for its owner alone, if it is missing.
@@ -58,15 +91,107 @@ impl Sled {
             .cache_capacity(64 << 20)
             .open()
             .map_err(|error| broken(&error))?;
-        let file = File::open(path.join("db")).map_err(|error| broken(&error))?;
+        // Tokens of running installations are in it.
+        std::fs::set_permissions(path.join("db"), Permissions::from_mode(0o600))
+            .map_err(|error| broken(&error))?;
         let directory = File::open(data_dir).map_err(|error| broken(&error))?;
+        let checkpoint = match db.get(CHECKPOINT).map_err(|error| broken(&error))? {
+            None => 0,
+            Some(octets) => u64::from_be_bytes(
+                (octets.as_ref().try_into())
+                    .map_err(|_| broken(&"its checkpoint has no number"))?,
+            ),
+        };
+        let read = |name: &str| journal::read(&data_dir.join(name)).map_err(|e| broken(&e));
+        let (sealed, current) = (read(SEALED)?, read(JOURNAL)?);
+        let wanted = match [&sealed, &current] {
+            [Some(oldest), _] | [None, Some(oldest)] => oldest.checkpoint,
+            [None, None] if checkpoint == 0 => 0,
+            [None, None] => {
+                return Err(broken(&format!(
+                    "its file {JOURNAL} is missing, and with it what was written last; restore a copy of the directory"
+                )));
+            }
+        };
+        if checkpoint < wanted {
+            return Err(broken(&format!(
+                "the database has lost what was written to it: it ends at checkpoint {checkpoint}, and {wanted} was made; restore a copy of the directory"
+            )));
+        }
+        let is_sealed = sealed.is_some();
+        let ahead = ([&sealed, &current].into_iter().flatten())
+            .flat_map(|found| found.records.iter().cloned())
+            .collect();
+        let path = data_dir.join(JOURNAL);
+        let journal = match &current {
+            Some(found) => Journal::open(&path, found),
+            None => Journal::create(&path, checkpoint),
+        };
         Ok(Self {
             path: data_dir.to_owned(),
             db,
-            file,
             directory,
+            journal: journal.map_err(|error| broken(&error))?,
+            checkpoint: checkpoint.max(current.map_or(0, |found| found.checkpoint)),
+            ahead,
+            is_sealed,
+            running: None,
+            checkpointed: Instant::now(),
             _lock: lock,
         })
+    }
+
+    /// Has sled catch up, on a thread of its own. What is written meanwhile goes into a new journal.
+    fn begin_checkpoint(&mut self) -> Result<(), StoreError> {
+        if self.running.is_some() || (self.ahead.is_empty() && !self.is_sealed) {
+            return Ok(());
+        }
+        if !self.is_sealed {
+            let number = self.checkpoint + 1;
+            let new = Journal::create_beside(&self.path.join(JOURNAL), number)
+                .map_err(|error| self.broken(error))?;
+            let sealed = self.path.join(SEALED);
+            self.journal =
+                (self.journal.replaced_by(new, &sealed)).map_err(|error| self.broken(error))?;
+            self.is_sealed = true;
+            self.checkpoint = number;
+        }
+        let (db, number) = (self.db.clone(), self.checkpoint);
+        let file = self.path.join("db").join("db");
+        let ahead = std::mem::take(&mut self.ahead);
+        self.running = Some(std::thread::spawn(move || {
+            let caught_up = catch_up(&db, &file, &ahead, number);
+            (ahead, caught_up)
+        }));
+        Ok(())
+    }
+
+    /// Takes note of a checkpoint that has ended; with `wait`, of the one that runs.
+    fn end_checkpoint(&mut self, wait: bool) -> Result<(), StoreError> {
+        let Some(running) = self
+            .running
+            .take_if(|running| wait || running.is_finished())
+        else {
+            return Ok(());
+        };
+        self.checkpointed = Instant::now();
+        let (ahead, caught_up) = running.join().map_err(|_| StoreError::Stopped)?;
+        let sealed_removed = caught_up.and_then(|()| {
+            std::fs::remove_file(self.path.join(SEALED)).map_err(|error| error.to_string())
+        });
+        match sealed_removed {
+            Ok(()) => {
+                self.is_sealed = false;
+                Ok(())
+            }
+            // It is still in the sealed journal, and tried again; what was written since is newer.
+            Err(problem) => {
+                for (key, value) in ahead {
+                    self.ahead.entry(key).or_insert(value);
+                }
+                Err(self.broken(problem))
+            }
+        }
     }
 
     /// The last revision that was acknowledged; 0 if none was, or by a version that did not note it.
@@ -108,11 +233,20 @@ impl Sled {
 impl Backend for Sled {
     fn load(&mut self) -> Result<Records, StoreError> {
         let mut records = Records::default();
+        let mut decode = |key: &[u8], value: &[u8]| {
+            record::decode(key, value, &mut records)
+                .map_err(|problem| self.broken(format!("record {}: {problem}", key.escape_ascii())))
+        };
         for entry in self.db.iter() {
             let (key, value) = entry.map_err(|error| self.broken(error))?;
-            record::decode(&key, &value, &mut records).map_err(|problem| {
-                self.broken(format!("record {}: {problem}", key.escape_ascii()))
-            })?;
+            if *key != *CHECKPOINT && !self.ahead.contains_key(&*key) {
+                decode(&key, &value)?;
+            }
+        }
+        for (key, value) in &self.ahead {
+            if let Some(value) = value {
+                decode(key, value)?;
+            }
         }
         let acknowledged = self.acknowledged()?;
         if records.revision < acknowledged {
@@ -126,26 +260,168 @@ impl Backend for Sled {
     }
 
     fn write(&mut self, changes: &[RecordChange], sync: bool) -> Result<(), StoreError> {
-        let mut batch = ::sled::Batch::default();
-        for change in changes {
-            match record::encode(change).map_err(|problem| self.broken(problem))? {
-                (key, Some(value)) => batch.insert(key, value),
-                (key, None) => batch.remove(key),
-            }
+        let records: Vec<KeyValue> = changes
+            .iter()
+            .map(record::encode)
+            .collect::<Result<_, _>>()
+            .map_err(|problem| self.broken(problem))?;
+        if self.journal.length() > TOO_LONG {
+            self.end_checkpoint(true)?;
         }
-        self.db
-            .apply_batch(batch)
+        self.journal
+            .write(&records, sync)
             .map_err(|error| self.broken(error))?;
-        if sync {
-            self.db.flush().map_err(|error| self.broken(error))?;
-            self.file.sync_data().map_err(|error| self.broken(error))?;
-        }
+        self.ahead.extend(records);
         for change in changes {
             if let RecordChange::Revision(revision) = change {
                 self.acknowledge(*revision)
                     .map_err(|error| self.broken(error))?;
             }
         }
+        if self.journal.length() > LONGEST_JOURNAL {
+            // What goes wrong is tried again, and all of it is in the journals meanwhile.
+            let _ = self.end_checkpoint(false);
+            let _ = self.begin_checkpoint();
+        }
         Ok(())
+    }
+
+    fn tidy(&mut self) {
+        let _ = self.end_checkpoint(false);
+        if self.checkpointed.elapsed() >= CHECKPOINT_PERIOD {
+            let _ = self.begin_checkpoint();
+        }
+    }
+
+    fn close(&mut self) {
+        let _ = self.end_checkpoint(true);
+        let _ = self.begin_checkpoint();
+        let _ = self.end_checkpoint(true);
+    }
+}
+
+/// Gives sled what it does not have, and the checkpoint's number when it has all of it.
+fn catch_up(db: &::sled::Db, file: &Path, ahead: &Latest, number: u64) -> Result<(), String> {
+    let sync = || {
+        db.flush().map_err(|error| error.to_string())?;
+        (File::open(file).and_then(|file| file.sync_data())).map_err(|error| error.to_string())
+    };
+    let mut records = ahead.iter().peekable();
+    while records.peek().is_some() {
+        let mut batch = ::sled::Batch::default();
+        for (key, value) in records.by_ref().take(BATCH) {
+            match value {
+                Some(value) => batch.insert(key.as_slice(), value.as_slice()),
+                None => batch.remove(key.as_slice()),
+            }
+        }
+        db.apply_batch(batch).map_err(|error| error.to_string())?;
+    }
+    sync()?;
+    db.insert(CHECKPOINT, &number.to_be_bytes())
+        .map_err(|error| error.to_string())?;
+    sync()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::model::{ClientKey, Lease, LeaseState, MacAddr};
+
+    fn put(last: u8, expires_secs: u64) -> RecordChange {
+        RecordChange::PutLease(Lease {
+            address: Ipv4Addr::new(198, 18, 0, last),
+            client: ClientKey::Mac(MacAddr([2, 0, 0, 0, 0, last])),
+            state: LeaseState::Bound,
+            expires_secs,
+            hostname: None,
+            reservation: None,
+            circuit_id: None,
+        })
+    }
+
+    fn delete(last: u8) -> RecordChange {
+        RecordChange::DeleteLease(Ipv4Addr::new(198, 18, 0, last))
+    }
+
+    /// The leases that a new start finds, as last octet and expiry.
+    fn found(home: &Path) -> Result<Vec<(u8, u64)>, StoreError> {
+        let records = Sled::open(home)?.load()?;
+        let mut leases: Vec<(u8, u64)> = (records.leases.iter())
+            .map(|lease| (lease.address.octets()[3], lease.expires_secs))
+            .collect();
+        leases.sort_unstable();
+        Ok(leases)
+    }
+
+    fn copy(from: &Path, to: &Path) {
+        std::fs::create_dir_all(to).expect("made");
+        for entry in std::fs::read_dir(from).expect("readable").flatten() {
+            let (here, there) = (entry.path(), to.join(entry.file_name()));
+            match here.is_dir() {
+                true => copy(&here, &there),
+                false => drop(std::fs::copy(here, there).expect("copied")),
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_found_wherever_a_checkpoint_was_cut_off() {
+        let home = tempfile::tempdir().expect("a directory");
+        let moments = tempfile::tempdir().expect("a directory");
+        let mut taken = Vec::new();
+        let mut take = |name: &str, wanted: &[(u8, u64)]| {
+            copy(home.path(), &moments.path().join(name));
+            taken.push((name.to_owned(), wanted.to_vec()));
+        };
+        let mut store = Sled::open(home.path()).expect("opens");
+        store
+            .write(&[put(1, 10), put(2, 10)], true)
+            .expect("written");
+        take("before", &[(1, 10), (2, 10)]);
+        store.begin_checkpoint().expect("begun");
+        store
+            .write(&[put(1, 20), delete(2)], true)
+            .expect("written");
+        take("while it is made", &[(1, 20)]);
+        store.end_checkpoint(true).expect("made");
+        store.write(&[put(3, 30)], true).expect("written");
+        take("after", &[(1, 20), (3, 30)]);
+        store.begin_checkpoint().expect("begun");
+        store.end_checkpoint(true).expect("made");
+        take("after another", &[(1, 20), (3, 30)]);
+        store.write(&[delete(3)], true).expect("written");
+        store.close();
+        take("closed", &[(1, 20)]);
+        drop(store);
+        for (name, wanted) in taken {
+            let moment = moments.path().join(&name);
+            assert_eq!(found(&moment), Ok(wanted.clone()), "{name}");
+            assert_eq!(found(&moment), Ok(wanted), "{name}, once more");
+        }
+    }
+
+    #[test]
+    fn a_database_that_lost_its_checkpoint_or_its_journal_is_not_served() {
+        let home = tempfile::tempdir().expect("a directory");
+        let mut store = Sled::open(home.path()).expect("opens");
+        store.write(&[put(1, 10)], true).expect("written");
+        store.close();
+        drop(store);
+        let without = |name: &str| {
+            let other = tempfile::tempdir().expect("a directory");
+            copy(home.path(), other.path());
+            let gone = other.path().join(name);
+            let removed = match gone.is_dir() {
+                true => std::fs::remove_dir_all(gone),
+                false => std::fs::remove_file(gone),
+            };
+            removed.expect("removed");
+            found(other.path()).expect_err("refused").to_string()
+        };
+        assert!(without("db").contains("ends at checkpoint 0, and 1 was made"));
+        assert!(without(JOURNAL).contains("journal is missing"));
     }
 }

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::catalog::Settings;
-use crate::model::{LeaseState, MacAddr, Pool, Source, Subnet};
+use crate::model::{ClientKey, LeaseState, MacAddr, Pool, Source, Subnet};
 
 fn address(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(198, 18, 0, last)
@@ -45,7 +45,7 @@ fn lease(last: u8, client: u8, state: LeaseState) -> Lease {
 }
 
 fn open(backend: Box<dyn Backend>) -> (Store, Writer, Opened) {
-    Store::open(backend, catalog()).expect("opens")
+    Store::open(backend, catalog(), 1).expect("opens")
 }
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn the_search_for_a_free_address_passes_by_what_is_reserved_now_and_comes_
  {
     let from_the_file = catalog().with(&Change::Create(node(100)));
     let from_the_file = from_the_file.expect("fits");
-    let opened = Store::open(Box::<Memory>::default(), from_the_file);
+    let opened = Store::open(Box::<Memory>::default(), from_the_file, 0);
     let (store, _writer, _) = opened.expect("opens");
     let pool = store.catalog().subnets()[0].pools[0];
     let first = || store.bindings().longest_free(&pool).1.octets()[3];
@@ -187,7 +187,7 @@ async fn two_decisions_for_one_address_do_not_both_stand() {
 }
 
 #[tokio::test]
-async fn a_write_that_fails_changes_nothing_and_says_so() {
+async fn a_write_that_fails_grants_nothing_and_says_so() {
     let backend = Faulty::default();
     let (store, _writer, _) = open(Box::new(backend.clone()));
     store
@@ -203,7 +203,12 @@ async fn a_write_that_fails_changes_nothing_and_says_so() {
     let bound = BindingChange::Put(lease(100, 9, LeaseState::Bound));
     assert!(store.bind(vec![bound], 0).await.is_err());
     assert_eq!(store.catalog().len(), 1);
-    assert!(store.bindings().is_empty());
+    // What was promised is an offer: the client may try again, and it runs out.
+    let held = store.bindings().at(address(100)).cloned().expect("held");
+    assert_eq!(
+        (held.state, held.expires_secs),
+        (LeaseState::Offered, crate::model::OFFER_HOLD_SECS)
+    );
     backend.fails.store(false, Ordering::Relaxed);
     store
         .change(Change::Create(node(2)), 0)
@@ -222,13 +227,14 @@ async fn a_stored_reservation_that_the_configuration_contradicts_is_kept_but_not
             lease(100, 8, LeaseState::Bound),
         ],
         revision: 5,
+        ..Records::default()
     };
     let mut from_file = node(1);
     from_file.source = Source::ConfigFile;
     from_file.id = "from-file".into();
     let catalog = catalog().with(&Change::Create(from_file)).expect("fits");
     let (store, _writer, opened) =
-        Store::open(Box::new(Memory::with(records)), catalog).expect("opens");
+        Store::open(Box::new(Memory::with(records)), catalog, 1).expect("opens");
     assert_eq!(opened.set_aside.len(), 1);
     assert_eq!(opened.revoked, [lease(1, 7, LeaseState::Bound)]);
     assert_eq!(store.catalog().len(), 2);

@@ -20,7 +20,8 @@ use futures_util::io::{AsyncRead, Sink};
 use tokio_util::sync::CancellationToken;
 
 use super::resolve::resolve;
-use crate::model::{Event, Transfer};
+use crate::model::{Event, Transfer, Why};
+use crate::net::now_secs;
 use crate::observe::emit;
 use crate::store::Store;
 
@@ -106,6 +107,14 @@ impl Served {
         Ok(content)
     }
 
+    /// Why this machine gets no file of `tftp.root` now; network boot programs it gets, to be told the rest by its script.
+    fn bars(&self, parts: &[String], client: IpAddr) -> Option<Why> {
+        let why = self.store.sent_away(client, now_secs())?;
+        let programs = self.programs.as_ref();
+        let is_program = programs.is_some_and(|dir| dir.join(parts.join("/")).is_file());
+        (!is_program).then_some(why)
+    }
+
     /// The first of the directories that has the file.
     fn find(&self, parts: &[String]) -> io::Result<PathBuf> {
         let relative: PathBuf = parts.iter().collect();
@@ -181,6 +190,12 @@ impl Handler for Requests {
         };
         let parts = resolve(&name)
             .map_err(|unfit| refuse(unfit.to_string(), packet::Error::PermissionDenied))?;
+        if let Some(why) = self.0.bars(&parts, client) {
+            return Err(refuse(
+                why.text().to_owned(),
+                packet::Error::PermissionDenied,
+            ));
+        }
         let started = Instant::now();
         let served = self.0.clone();
         // async-tftp ends its whole server with a handler that panics; a task's panic is only that task's.

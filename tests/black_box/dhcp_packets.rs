@@ -903,15 +903,15 @@ fn thousands_of_damaged_packets_neither_stop_nor_starve_the_service() {
         lab.service
             .wait_for("offered", |line| is_about(line, &sentinel));
     }
-    let log = lab.service.log();
+    // What must be on disk first is told later than what came after it.
+    let (status, log) = lab.service.terminate();
+    assert!(status.success(), "{:?}", log.last());
     let outcomes = ["silent", "offered", "acked", "refused", "not sent"];
     let told = log
         .iter()
         .filter(|line| line["protocol"] == "dhcp")
         .filter(|line| outcomes.iter().any(|outcome| line["message"] == *outcome));
     assert_eq!(told.count(), BATCHES * (BATCH + 1), "one line each");
-    let (status, log) = lab.service.terminate();
-    assert!(status.success(), "{:?}", log.last());
     let panicked = |line: &&serde_json::Value| line.as_str().is_some();
     assert_eq!(log.iter().find(panicked), None, "only events are logged");
 }

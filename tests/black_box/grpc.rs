@@ -56,7 +56,7 @@ impl Server {
     /// Whether HTTP knows the machine.
     fn http_status(&self, n: u8) -> u16 {
         let target = format!("/machines/52-54-00-00-00-{n:02x}/nocloud/meta-data");
-        api::get(&self.netns, &target).status
+        api::get_from(&self.netns, &format!("198.18.0.{n}"), &target).status
     }
 }
 
@@ -471,7 +471,7 @@ fn a_mask_that_names_what_cannot_be_changed_is_refused() {
             server.api.update(&[path], named(12)),
             Code::InvalidArgument,
             &format!(
-                "update_mask: `{path}` cannot be changed; wanted some of: mac, address, hostname, profile, vars, macs, client_ids, uuids, circuit_ids, options, program"
+                "update_mask: `{path}` cannot be changed; wanted some of: mac, address, hostname, profile, vars, macs, client_ids, uuids, circuit_ids, options, program, local_boot"
             ),
         );
     }
@@ -684,7 +684,7 @@ fn a_reservation_of_the_configuration_file_is_seen_and_changed_only_there() {
 #[test]
 fn http_sees_a_change_as_soon_as_the_call_returns() {
     let server = serve("");
-    let mut http = api::Http::connect(&server.netns);
+    let mut http = api::Http::connect_from(&server.netns, "198.18.0.12");
     let mut document = || {
         let got = http.get("/machines/52-54-00-00-00-0c/nocloud/user-data");
         (got.status, String::from_utf8(got.body).expect("UTF-8"))

@@ -51,12 +51,20 @@ fn serve(more: &str, prepare: impl FnOnce(&Home)) -> Server {
 }
 
 impl Server {
+    /// From node-1's address.
     fn connect(&self) -> Http {
-        Http::connect(&self.netns)
+        Http::connect_from(&self.netns, "198.18.0.10")
     }
 
+    /// From the address of the machine that it asks for.
     fn get(&self, target: &str) -> Response {
-        api::get(&self.netns, target)
+        let from = match target.split('/').nth(2) {
+            Some("52-54-00-00-00-02") => "198.18.0.20",
+            Some("52-54-00-00-00-03") => "198.18.0.30",
+            Some("52-54-00-00-00-05") => "198.18.0.5",
+            _ => "198.18.0.10",
+        };
+        api::get_from(&self.netns, from, target)
     }
 
     fn ask(&self, target: &str, headers: &[(&str, &str)]) -> Response {
@@ -533,7 +541,7 @@ fn a_transfer_is_logged_with_what_became_of_it() {
             &line["complete"],
             &line["client"]
         ),
-        (&json!(200), &json!(13), &json!(true), &json!("198.18.0.1"))
+        (&json!(200), &json!(13), &json!(true), &json!("198.18.0.10"))
     );
     let mut http = server.connect();
     http.request("GET", "/files/large", &[]);
@@ -727,7 +735,7 @@ fn another_port_is_part_of_every_url() {
         .replace("198.18.0.1:80", "0.0.0.0:8080");
     let _service = Service::start(&netns, &home, &config);
     for address in ["198.18.0.1:8080", "127.0.0.1:8080"] {
-        let stream = api::connect(&netns, address).expect("HTTP listens");
+        let stream = api::connect_from(&netns, "198.18.0.10", address).expect("HTTP listens");
         let got = Http::over(stream).get("/machines/52-54-00-00-00-01/boot.ipxe");
         for path in [
             "files/debian-12/x86_64/vmlinuz",
@@ -820,19 +828,24 @@ fn an_instance_is_the_same_until_its_configuration_changes() {
     let home = Home::new();
     let service = Service::start(&netns, &home, &home.config(""));
     let api = Api::unix(&home);
-    let meta_data = || {
-        let got = api::get(&netns, "/machines/52-54-00-00-00-05/nocloud/meta-data");
+    let meta_data_of = |from: &str| {
+        let got = api::get_from(
+            &netns,
+            from,
+            "/machines/52-54-00-00-00-05/nocloud/meta-data",
+        );
         as_cloud_init_reads(got.text())["instance-id"].clone()
     };
     api.create(node(5)).expect("nothing in the way");
-    let first = meta_data();
+    let first = meta_data_of("198.18.0.5");
     assert!(first.as_str().is_some_and(|id| id.starts_with("i-")));
     let mut other = node(5);
     other.name = "reservations/node-5".to_owned();
     other.vars.insert("role".to_owned(), text("db"));
     api.update(&["vars"], other.clone())
         .expect("nothing in the way");
-    let second = meta_data();
+    let second = meta_data_of("198.18.0.5");
+    let meta_data = || meta_data_of("198.18.0.55");
     assert_ne!(first, second);
     other.address = "198.18.0.55".to_owned();
     api.update(&["address"], other.clone())

@@ -47,8 +47,9 @@ impl Server {
     }
 
     fn get(&self, n: u8, path: &str) -> Response {
-        api::get(
+        api::get_from(
             &self.netns,
+            &format!("198.18.0.{n}"),
             &format!("/machines/52-54-00-00-00-{n:02x}/{path}"),
         )
     }

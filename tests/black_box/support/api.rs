@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use bootjack_api::v1;
+use bootjack_api::v1::machines_client::MachinesClient;
 use bootjack_api::v1::reservations_client::ReservationsClient;
 use hyper_util::rt::TokioIo;
 use prost_types::FieldMask;
@@ -38,6 +39,11 @@ impl Http {
     /// Connects to the service from inside its own namespace.
     pub fn connect(netns: &Netns) -> Self {
         Self::over(connect(netns, HTTP).expect("HTTP listens"))
+    }
+
+    /// The same from this address, which becomes the namespace's.
+    pub fn connect_from(netns: &Netns, from: &str) -> Self {
+        Self::over(connect_from(netns, from, HTTP).expect("HTTP listens"))
     }
 
     pub fn over(stream: TcpStream) -> Self {
@@ -157,6 +163,24 @@ pub fn connect(netns: &Netns, address: &str) -> std::io::Result<TcpStream> {
     netns.inside(|| TcpStream::connect_timeout(&address, HANG))
 }
 
+/// The same, from an address that the namespace is given for it: a machine's, to be taken for that machine.
+pub fn connect_from(netns: &Netns, from: &str, address: &str) -> std::io::Result<TcpStream> {
+    netns.ip(&["address", "replace", &format!("{from}/32"), "dev", "lo"]);
+    let source: SocketAddr = format!("{from}:0").parse().expect("an address");
+    let address: SocketAddr = address.parse().expect("an address");
+    netns.inside(|| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+        socket.bind(&source.into())?;
+        socket.connect_timeout(&address.into(), HANG)?;
+        Ok(socket.into())
+    })
+}
+
+/// One GET from this address.
+pub fn get_from(netns: &Netns, from: &str, target: &str) -> Response {
+    Http::connect_from(netns, from).get(target)
+}
+
 /// One GET on a connection of its own.
 pub fn get(netns: &Netns, target: &str) -> Response {
     Http::connect(netns).get(target)
@@ -248,6 +272,15 @@ impl Api {
             page_token: token.to_owned(),
         };
         self.call(async |client| client.list_reservations(request).await)
+    }
+
+    /// Calls the machines' service.
+    pub fn machines<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut MachinesClient<Channel>) -> Answer<tonic::Response<T>>,
+    ) -> Answer<T> {
+        let answer = self.with(async |channel| work(&mut MachinesClient::new(channel)).await);
+        answer.map(tonic::Response::into_inner)
     }
 
     /// The names of all there are.

@@ -1,0 +1,48 @@
+//! What happens although nobody says a word: attempts run into their deadline. In: the store, now and then. Out: the state that
+//! follows, written and told.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::lifecycle::{Signal, is_overdue};
+use crate::model::Event;
+use crate::net::now_secs;
+use crate::observe::emit;
+use crate::store::{Act, ActError, Store};
+
+/// Nobody waits for it: what is served follows from the time alone.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// Looks at every machine until `stop`.
+pub(super) async fn keep_watching(store: Store, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => end_overdue_attempts(&store).await,
+        }
+    }
+}
+
+async fn end_overdue_attempts(store: &Store) {
+    let (catalog, now) = (store.catalog(), now_secs());
+    for machine in catalog.machines() {
+        let Some(reservation) = catalog.by_id(&machine.id) else {
+            continue;
+        };
+        if !is_overdue(machine, catalog.profile_of(reservation), now) {
+            continue;
+        }
+        match store.act(&machine.id, Act::Signal(Signal::Tick), now).await {
+            Ok(moved) => moved.events(reservation).iter().for_each(emit),
+            Err(ActError::Failed(error)) => emit(&Event::Failed {
+                about: "store",
+                error: error.to_string(),
+            }),
+            // It was deleted meanwhile.
+            Err(_) => {}
+        }
+    }
+}

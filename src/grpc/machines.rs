@@ -1,0 +1,231 @@
+//! `bootjack.v1.Machines` over the store. In: an operator's word about a machine. Out: where the machine stands after it, or a
+//! status that says why it was not followed and what to do instead.
+
+use bootjack_api::v1;
+use bootjack_api::v1::machine;
+use bootjack_api::v1::machines_server::Machines;
+use prost_types::Timestamp;
+use tonic::{Code, Request, Response, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use super::convert;
+use super::server::page_size;
+use crate::catalog::Catalog;
+use crate::lifecycle::{self, Command};
+use crate::model::{BootFrom, Failure, Machine, Mode, Phase, Reservation};
+use crate::net::now_secs;
+use crate::observe::emit;
+use crate::store::{Act, ActError, Store};
+
+/// What every resource name starts with.
+const COLLECTION: &str = "machines/";
+
+/// The service.
+pub struct Lives {
+    store: Store,
+}
+
+impl Lives {
+    pub fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// Does what the operator says, and answers where the machine stands then.
+    async fn obey(&self, name: &str, command: Command) -> Result<Response<v1::Machine>, Status> {
+        let catalog = self.store.catalog();
+        let reservation = convert::find_in(COLLECTION, &catalog, name)?;
+        let wants_rescue = matches!(
+            command,
+            Command::Rescue | Command::NextBoot(Some(BootFrom::Rescue))
+        );
+        if wants_rescue && catalog.rescue_profile().is_none() {
+            let text = "there is no rescue profile; make one, or name another in boot.rescue";
+            return Err(not_now(reservation, text));
+        }
+        let act = Act::Command(command);
+        let moved = (self.store.act(&reservation.id, act, now_secs()).await)
+            .map_err(|error| to_status(reservation, &error))?;
+        moved.events(reservation).iter().for_each(emit);
+        let catalog = self.store.catalog();
+        Ok(Response::new(to_message(&catalog, reservation)))
+    }
+}
+
+#[tonic::async_trait]
+impl Machines for Lives {
+    async fn get_machine(
+        &self,
+        request: Request<v1::GetMachineRequest>,
+    ) -> Result<Response<v1::Machine>, Status> {
+        let catalog = self.store.catalog();
+        let reservation = convert::find_in(COLLECTION, &catalog, &request.get_ref().name)?;
+        Ok(Response::new(to_message(&catalog, reservation)))
+    }
+
+    async fn list_machines(
+        &self,
+        request: Request<v1::ListMachinesRequest>,
+    ) -> Result<Response<v1::ListMachinesResponse>, Status> {
+        let request = request.into_inner();
+        let size = page_size(request.page_size)?;
+        let after = Some(request.page_token.as_str()).filter(|token| !token.is_empty());
+        let catalog = self.store.catalog();
+        let mut rest = catalog.reservations(after);
+        let page: Vec<v1::Machine> = (rest.by_ref().take(size))
+            .map(|reservation| to_message(&catalog, reservation))
+            .collect();
+        let last = page.last().map(|machine| machine.name.as_str());
+        let next_page_token = match (rest.next(), last) {
+            (Some(_), Some(last)) => last.trim_start_matches(COLLECTION).to_owned(),
+            _ => String::new(),
+        };
+        Ok(Response::new(v1::ListMachinesResponse {
+            machines: page,
+            next_page_token,
+        }))
+    }
+
+    async fn arm_machine(
+        &self,
+        request: Request<v1::ArmMachineRequest>,
+    ) -> Result<Response<v1::Machine>, Status> {
+        self.obey(&request.get_ref().name, Command::Arm).await
+    }
+
+    async fn reinstall_machine(
+        &self,
+        request: Request<v1::ReinstallMachineRequest>,
+    ) -> Result<Response<v1::Machine>, Status> {
+        self.obey(&request.get_ref().name, Command::Reinstall).await
+    }
+
+    async fn hold_machine(
+        &self,
+        request: Request<v1::HoldMachineRequest>,
+    ) -> Result<Response<v1::Machine>, Status> {
+        self.obey(&request.get_ref().name, Command::Hold).await
+    }
+
+    async fn release_machine(
+        &self,
+        request: Request<v1::ReleaseMachineRequest>,
+    ) -> Result<Response<v1::Machine>, Status> {
+        self.obey(&request.get_ref().name, Command::Release).await
+    }
+
+    async fn rescue_machine(
+        &self,
+        request: Request<v1::RescueMachineRequest>,
+    ) -> Result<Response<v1::Machine>, Status> {
+        self.obey(&request.get_ref().name, Command::Rescue).await
+    }
+
+    async fn set_next_boot(
+        &self,
+        request: Request<v1::SetNextBootRequest>,
+    ) -> Result<Response<v1::Machine>, Status> {
+        let request = request.into_inner();
+        let from = match v1::NextBoot::try_from(request.next_boot) {
+            Ok(v1::NextBoot::Unspecified) => None,
+            Ok(v1::NextBoot::Disk) => Some(BootFrom::Disk),
+            Ok(v1::NextBoot::Network) => Some(BootFrom::Network),
+            Ok(v1::NextBoot::Rescue) => Some(BootFrom::Rescue),
+            Err(_) => {
+                let text = format!("next_boot: {} is not known", request.next_boot);
+                return Err(convert::invalid("next_boot", &text));
+            }
+        };
+        self.obey(&request.name, Command::NextBoot(from)).await
+    }
+}
+
+/// The machine as its message.
+fn to_message(catalog: &Catalog, reservation: &Reservation) -> v1::Machine {
+    let now = now_secs();
+    let known = catalog.machine(&reservation.id);
+    let profile = catalog.profile_of(reservation);
+    let install = profile.and_then(|profile| profile.install);
+    let idle = Machine::idle(&reservation.id, now);
+    let machine = known.unwrap_or(&idle);
+    let failure = match &machine.phase {
+        Phase::Failed(failure) => Some(failure),
+        _ => None,
+    };
+    let text = |of: fn(&Failure) -> &String| failure.map(of).cloned().unwrap_or_default();
+    let was_armed = machine.attempt > 0;
+    let deadline = install
+        .filter(|_| machine.phase == Phase::Installing)
+        .map(|install| machine.since_secs + install.deadline.as_secs());
+    let retries = install.map_or(0, |install| install.retries);
+    v1::Machine {
+        name: format!("{COLLECTION}{}", reservation.id),
+        title: reservation.title().to_owned(),
+        profile: reservation.profile.clone().unwrap_or_default(),
+        state: match machine.phase {
+            Phase::Idle => machine::State::Idle,
+            Phase::Armed => machine::State::Armed,
+            Phase::Installing => machine::State::Installing,
+            Phase::Installed => machine::State::Installed,
+            Phase::Failed(_) => machine::State::Failed,
+        }
+        .into(),
+        attempt: machine.attempt,
+        state_time: was_armed.then(|| time(machine.since_secs)),
+        deadline_time: deadline.map(time),
+        retries_left: retries.saturating_sub(machine.retries_used),
+        failure_reason: text(|failure| &failure.reason),
+        failure_log: text(|failure| &failure.log),
+        mode: match machine.mode {
+            Mode::Normal => machine::Mode::Normal,
+            Mode::Held => machine::Mode::Held,
+            Mode::Rescue => machine::Mode::Rescue,
+        }
+        .into(),
+        next_boot: match lifecycle::next_boot(machine, now) {
+            None => v1::NextBoot::Unspecified,
+            Some(BootFrom::Disk) => v1::NextBoot::Disk,
+            Some(BootFrom::Network) => v1::NextBoot::Network,
+            Some(BootFrom::Rescue) => v1::NextBoot::Rescue,
+        }
+        .into(),
+        answer: lifecycle::verdict(catalog, reservation, now).to_string(),
+        ready_time: machine.ready_secs.map(time),
+        installs: install.is_some(),
+    }
+}
+
+fn time(secs: u64) -> Timestamp {
+    Timestamp {
+        seconds: i64::try_from(secs).unwrap_or(i64::MAX),
+        nanos: 0,
+    }
+}
+
+fn to_status(reservation: &Reservation, error: &ActError) -> Status {
+    match error {
+        ActError::NotNow(why) => not_now(reservation, &why.to_string()),
+        ActError::Unknown | ActError::Late => {
+            let text = format!("machine {}: {error}", reservation.title());
+            Status::new(Code::NotFound, text)
+        }
+        ActError::Failed(failure) => {
+            emit(&crate::model::Event::Failed {
+                about: "store",
+                error: failure.to_string(),
+            });
+            Status::unavailable(
+                "the store cannot be written; the log of bootjackd says why; nothing was changed",
+            )
+        }
+    }
+}
+
+fn not_now(reservation: &Reservation, why: &str) -> Status {
+    let text = format!("machine {}: {why}", reservation.title());
+    let details = ErrorDetails::with_error_info(
+        "WRONG_STATE",
+        "bootjack.v1",
+        std::collections::HashMap::new(),
+    );
+    Status::with_error_details(Code::FailedPrecondition, text, details)
+}
