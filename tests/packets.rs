@@ -1,5 +1,6 @@
 //! Packets that real firmware and real systems sent, as we understand them: `tests/packets` has them as they were on the wire,
-//! `tests/golden/packets.txt` what each is taken for and which boot file it is sent.
+//! `tests/golden/packets.txt` what each is taken for, which boot file it is sent, and what it is answered where nothing is known
+//! of its sender.
 
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
@@ -7,10 +8,15 @@ use std::path::Path;
 
 use bootjackd::bindings::Bindings;
 use bootjackd::catalog::{Catalog, Settings};
-use bootjackd::dhcp::bootfile::{BootServers, Bootfile, choose};
+use bootjackd::dhcp::answer::{Mode, answer};
+use bootjackd::dhcp::bootfile::{BootServers, Bootfile};
+use bootjackd::dhcp::decide::Answer;
+use bootjackd::dhcp::proxy::Port;
+use bootjackd::dhcp::reply;
 use bootjackd::dhcp::request::Request;
+use bootjackd::dhcp::route::{self, Destination};
 use bootjackd::dhcp::view::{Ingress, View};
-use bootjackd::model::Subnet;
+use bootjackd::model::{Pool, Subnet};
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 
@@ -24,7 +30,23 @@ fn octets(line: &str) -> Vec<u8> {
         .collect()
 }
 
-/// One line: who sends what, and what it is answered.
+/// A network with a pool and a little of everything that clients ask for.
+fn catalog() -> Catalog {
+    let mut subnet = Subnet::of("198.18.0.0/24".parse().expect("a network"));
+    subnet.pools = vec![Pool {
+        first: Ipv4Addr::new(198, 18, 0, 10),
+        last: Ipv4Addr::new(198, 18, 0, 250),
+    }];
+    subnet.router = Some(SERVER);
+    subnet.dns = vec![SERVER];
+    subnet.domain = Some("lab.internal".to_owned());
+    Catalog::new(Settings {
+        subnets: vec![subnet],
+        ..Settings::default()
+    })
+}
+
+/// Two lines: who sends what, and what it is answered.
 fn understood(packet: &[u8]) -> String {
     let servers = BootServers {
         programs: ["undionly.kpxe", "snponly.efi", "ipxe-arm64.efi"]
@@ -49,26 +71,59 @@ fn understood(packet: &[u8]) -> String {
         Some(_) => line.push_str(", iPXE without HTTP"),
         None => {}
     }
-    let catalog = Catalog::new(Settings {
-        subnets: vec![Subnet::of("198.18.0.0/24".parse().expect("a network"))],
-        ..Settings::default()
-    });
+    let catalog = catalog();
     let ingress = Ingress {
         server_id: SERVER,
         is_unicast: false,
-        authoritative: false,
+        authoritative: true,
         now_secs: 0,
     };
     let bindings = Bindings::default();
     let view = View::new(&request, &catalog, &bindings, ingress).expect("its subnet");
-    let _ = match choose(&request, &servers, &view) {
+    let (decision, bootfile) = answer(&request, Port::Server, Mode::Server, &servers, &view);
+    let _ = match &bootfile {
         Some(Bootfile::Tftp(name)) => write!(line, "; program {name}"),
         Some(Bootfile::HttpProgram(url)) => write!(line, "; program {url}"),
         Some(Bootfile::Script(url)) => write!(line, "; script {url}"),
         Some(Bootfile::RaspberryPi) => write!(line, "; a Raspberry Pi's menu"),
         None => write!(line, "; an address alone"),
     };
+    let reply = reply::encode(&request, &decision.answer, bootfile.as_ref(), &view);
+    let (name, address) = match decision.answer {
+        Answer::Offer { address, .. } => ("offer", Some(address)),
+        Answer::Ack { address, .. } => ("ack", Some(address)),
+        Answer::Silent(reason) => (reason.as_str(), None),
+        other => panic!("{other:?} to a client of nobody's"),
+    };
+    let _ = write!(line, "\n    {name}");
+    if let (Some(address), Some(reply)) = (address, reply) {
+        let way = match route::of_grant(&request, Some(address)) {
+            Destination::Frame { .. } => "in a frame",
+            Destination::Datagram(_) => "to its address",
+            Destination::Broadcast | Destination::BroadcastAnd(_) => "by broadcast",
+        };
+        let _ = write!(line, " {address} {way}, with{}", codes(&reply));
+    }
     line
+}
+
+/// The codes of a reply's options in their order, pads left out.
+fn codes(reply: &[u8]) -> String {
+    let mut codes = String::new();
+    let mut rest = &reply[240..];
+    while let [code, length, ..] = rest
+        && *code != 255
+    {
+        let skipped = match code {
+            0 => 1,
+            _ => 2 + usize::from(*length),
+        };
+        if *code != 0 {
+            let _ = write!(codes, " {code}");
+        }
+        rest = &rest[skipped..];
+    }
+    codes
 }
 
 #[test]
