@@ -371,6 +371,25 @@ fn one_port_answers_from_the_address_that_was_asked_too() {
 }
 
 #[test]
+fn one_socket_serves_both_families() {
+    for configure in [std::convert::identity, single_port] {
+        let both = |config: String| configure(config.replace(PORT_69, "[::]:69"));
+        let server = serve_on(both, |home| {
+            home.write("tftp/file", noise(5000));
+        });
+        for (client, address) in [("[::1]:0", "[::1]:69"), ("127.0.0.1:0", "127.0.0.2:69")] {
+            let mut peer = Peer::at(&server._netns, client);
+            peer.send_to(&request(1, b"file", &WINDOW_OF_4), address);
+            assert!(matches!(peer.receive(), Packet::Options(_)), "{address}");
+            peer.ack(0);
+            assert!(peer.rest_of_file(512, 4) == noise(5000), "{address}");
+            let asked: SocketAddr = address.parse().expect("an address");
+            assert_eq!(peer.from.ip(), asked.ip());
+        }
+    }
+}
+
+#[test]
 fn an_address_that_comes_later_is_served_and_a_broadcast_is_not_answered() {
     let everywhere = |config: String| config.replace(PORT_69, "0.0.0.0:69");
     let server = serve_on(everywhere, |home| {
