@@ -3,9 +3,10 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::size_of;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage,
@@ -13,14 +14,19 @@ use nix::sys::socket::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
-use tokio::net::UdpSocket;
+use tokio::io::unix::AsyncFd;
 
 /// Room for the requests of a rack that powers on at once, and for the windows of many transfers.
 const BUFFER: usize = 4 << 20;
 
+/// How often, and how long after, a datagram is tried again for which the socket has no room.
+const SEND_TRIES: u32 = 20;
+const SEND_PAUSE: Duration = Duration::from_millis(1);
+
 /// A UDP socket.
 pub struct UdpPort {
-    udp: UdpSocket,
+    /// Watched for what comes alone: to be woken for each datagram that has left would be to be woken twice for each block.
+    udp: AsyncFd<UdpSocket>,
     address: SocketAddr,
     /// The kernel cuts a buffer into datagrams (UDP_SEGMENT), until it is seen that it cannot.
     can_segment: AtomicBool,
@@ -51,21 +57,24 @@ impl UdpPort {
         if setsockopt(&socket, sockopt::SndBufForce, &BUFFER).is_err() {
             let _ = socket.set_send_buffer_size(BUFFER);
         }
-        Self::bound(&socket, address)
+        Self::bound(socket, address)
     }
 
     /// A port of its own at an address of ours, to speak with `peer`.
     pub fn beside(local: IpAddr, peer: SocketAddr) -> io::Result<Self> {
         let address = local_address(local, peer);
-        Self::bound(&open(address)?, address)
+        Self::bound(open(address)?, address)
     }
 
-    fn bound(socket: &Socket, address: SocketAddr) -> io::Result<Self> {
+    fn bound(socket: Socket, address: SocketAddr) -> io::Result<Self> {
         socket.bind(&address.into())?;
-        let udp = UdpSocket::from_std(socket.try_clone()?.into())?;
+        let udp = UdpSocket::from(socket);
+        let address = udp.local_addr()?;
+        // SAFETY: the socket owns its descriptor, gives always the same, and is dropped by AsyncFd after it is watched no more.
+        let udp = unsafe { AsyncFd::register_with_interest(udp, Interest::READABLE) };
         Ok(Self {
-            address: udp.local_addr()?,
-            udp,
+            address,
+            udp: udp.map_err(io::Error::from)?,
             can_segment: AtomicBool::new(true),
         })
     }
@@ -77,18 +86,19 @@ impl UdpPort {
 
     /// Waits for a datagram; one that is longer than the buffer is cut.
     pub async fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.udp.recv_from(buffer).await
+        let receive = |udp: &UdpSocket| udp.recv_from(buffer);
+        self.udp.async_io(Interest::READABLE, receive).await
     }
 
     /// A datagram that is there already.
     pub fn try_receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.udp.try_recv_from(buffer)
+        self.udp.get_ref().recv_from(buffer)
     }
 
     /// Waits for a datagram, and tells where it was sent to.
     pub async fn receive_to(&self, buffer: &mut [u8]) -> io::Result<Received> {
-        let (fd, own) = (self.udp.as_raw_fd(), self.address);
-        let receive = || receive_one(fd, own, buffer);
+        let own = self.address;
+        let receive = |udp: &UdpSocket| receive_one(udp.as_raw_fd(), own, buffer);
         self.udp.async_io(Interest::READABLE, receive).await
     }
 
@@ -103,19 +113,19 @@ impl UdpPort {
     ) -> io::Result<()> {
         let one = |octets: &[u8]| -> io::Result<()> {
             match from {
-                None => self.udp.try_send_to(octets, to).map(drop),
+                None => self.udp.get_ref().send_to(octets, to).map(drop),
                 Some(_) => send_message(self.udp.as_raw_fd(), octets, None, from, to),
             }
         };
         if octets.len() <= segment {
-            return self.when_writable(|| one(octets)).await;
+            return when_there_is_room(|| one(octets)).await;
         }
         if self.can_segment.load(Ordering::Relaxed)
             && let Ok(size) = u16::try_from(segment)
         {
             let fd = self.udp.as_raw_fd();
             let all = || send_message(fd, octets, Some(size), from, to);
-            match self.when_writable(all).await {
+            match when_there_is_room(all).await {
                 Ok(()) => return Ok(()),
                 // An interface that leaves checksums to us: it will not change its mind.
                 Err(error) if error.raw_os_error() == Some(libc::EIO) => {
@@ -127,14 +137,23 @@ impl UdpPort {
             }
         }
         for datagram in octets.chunks(segment) {
-            self.when_writable(|| one(datagram)).await?;
+            when_there_is_room(|| one(datagram)).await?;
         }
         Ok(())
     }
+}
 
-    async fn when_writable(&self, send: impl FnMut() -> io::Result<()>) -> io::Result<()> {
-        self.udp.async_io(Interest::WRITABLE, send).await
+/// A link that is slower than we are: what waits for it leaves within milliseconds, or is lost as it would be on the way.
+async fn when_there_is_room(send: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    for _ in 0..SEND_TRIES {
+        match send() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                tokio::time::sleep(SEND_PAUSE).await;
+            }
+            sent => return sent,
+        }
     }
+    send()
 }
 
 /// The largest packet on the path to `peer`, as far as the kernel knows.

@@ -22,6 +22,8 @@ use super::transfer::Blocks;
 const SMALL: u64 = 4 << 20;
 /// What is held in memory in all; what comes on top is read from the disk.
 const HELD_IN_ALL: u64 = 64 << 20;
+/// How far apart a file is looked at, whether it is still the same.
+const CHECK_EVERY: u64 = 1 << 20;
 /// What is read at once where the page cache has nothing.
 const READ_AHEAD: usize = 64 << 10;
 
@@ -260,7 +262,7 @@ impl OnDisk {
         let (file, length) = (self.file.clone(), payload.max(READ_AHEAD));
         let read = move || read_at(&file, start, length);
         self.ahead = (start, tokio::task::spawn_blocking(read).await??);
-        self.check()?;
+        self.check(start, self.ahead.1.len())?;
         match self.read_before(start, payload) {
             Some(octets) => spread(octets, packets, stride),
             None => return Err(changed()),
@@ -286,7 +288,7 @@ impl OnDisk {
             .map(|packet| IoSliceMut::new(&mut packet[DATA_HEADER..]))
             .collect();
         match preadv2(&*self.file, &mut slices, start, ReadWriteFlags::NOWAIT) {
-            Ok(length) if length == payload => self.check().map(|()| true),
+            Ok(length) if length == payload => self.check(start, payload).map(|()| true),
             Ok(_) | Err(Errno::AGAIN) => Ok(false),
             Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
                 self.can_peek = false;
@@ -296,9 +298,12 @@ impl OnDisk {
         }
     }
 
-    /// What was read is of the file that the transfer began with.
-    fn check(&self) -> io::Result<()> {
-        if Version::of(&self.file)? == self.version {
+    /// What was read is of the file that the transfer began with. That is looked at now and then, and before the end: a file
+    /// without its end is no file.
+    fn check(&self, start: u64, payload: usize) -> io::Result<()> {
+        let end = start + payload as u64;
+        let is_due = end == self.version.length || start / CHECK_EVERY != end / CHECK_EVERY;
+        if !is_due || Version::of(&self.file)? == self.version {
             Ok(())
         } else {
             Err(changed())
@@ -326,112 +331,4 @@ fn read_at(file: &File, start: u64, length: usize) -> io::Result<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn directory() -> tempfile::TempDir {
-        tempfile::tempdir().expect("a directory")
-    }
-
-    fn directories(root: &Path) -> Directories {
-        Directories::new(Path::new("/nonexistent"), Some(root))
-    }
-
-    fn octets(length: usize) -> Vec<u8> {
-        (0..length).map(|at| (at / 7 + at / 1000) as u8).collect()
-    }
-
-    async fn all(content: &mut Content, block_size: u16, window: u64) -> io::Result<Vec<u8>> {
-        let (mut got, mut packets) = (Vec::new(), Vec::new());
-        let last = content.length() / u64::from(block_size) + 1;
-        let mut first = 1;
-        while first <= last {
-            let count = window.min(last + 1 - first);
-            let blocks = Blocks { first, count };
-            content.fill(&mut packets, blocks, block_size).await?;
-            for (block, packet) in (first..).zip(packets.chunks(4 + usize::from(block_size))) {
-                assert_eq!(packet[..4], data_header(block as u16));
-                got.extend_from_slice(&packet[4..]);
-            }
-            first += count;
-        }
-        Ok(got)
-    }
-
-    #[tokio::test]
-    async fn files_of_all_sizes_are_cut_into_blocks() {
-        let dir = directory();
-        for length in [0, 1, 511, 512, 513, 100_000, (4 << 20) + 512, 5_000_001] {
-            std::fs::write(dir.path().join("f"), octets(length)).expect("written");
-            for (block_size, window) in [(512, 1), (1468, 44), (65464, 1)] {
-                let mut content = directories(dir.path())
-                    .open(&["f".to_owned()], Form::AsTheyAre)
-                    .expect("it is there");
-                let is_held = matches!(content, Content::InMemory(_));
-                assert_eq!(is_held, length <= 4 << 20);
-                let got = all(&mut content, block_size, window).await.expect("read");
-                assert!(got == octets(length), "{length} {block_size} {window}");
-                if let Content::OnDisk(file) = &mut content {
-                    file.can_peek = false;
-                    let got = all(&mut content, block_size, window).await.expect("read");
-                    assert!(
-                        got == octets(length),
-                        "{length} {block_size} {window} ahead"
-                    );
-                }
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn a_file_that_changes_is_not_sent_as_a_mixture() {
-        let dir = directory();
-        let path = dir.path().join("f");
-        for (can_peek, new) in [(true, 5 << 20), (true, 10), (false, 5 << 20), (false, 10)] {
-            std::fs::write(&path, octets(5 << 20)).expect("written");
-            let old = SystemTime::UNIX_EPOCH;
-            let file = File::options()
-                .write(true)
-                .open(&path)
-                .expect("it is there");
-            file.set_modified(old).expect("set");
-            let mut content = directories(dir.path())
-                .open(&["f".to_owned()], Form::AsTheyAre)
-                .expect("it is there");
-            if let Content::OnDisk(file) = &mut content {
-                file.can_peek = can_peek;
-            }
-            std::fs::write(&path, octets(new)).expect("written");
-            let error = all(&mut content, 512, 1).await.expect_err("it changed");
-            assert_eq!(error.to_string(), "the file changed while it was sent");
-        }
-    }
-
-    #[test]
-    fn small_files_are_held_once_and_only_so_many() {
-        let dir = directory();
-        let directories = directories(dir.path());
-        let open = |name: &str| {
-            let opened = directories.open(&[name.to_owned()], Form::AsTheyAre);
-            match opened.expect("it is there") {
-                Content::InMemory(content) => Some(content),
-                Content::OnDisk(_) => None,
-            }
-        };
-        let names: Vec<String> = (0..20).map(|n| n.to_string()).collect();
-        for name in &names {
-            std::fs::write(dir.path().join(name), octets(4 << 20)).expect("written");
-        }
-        let held: Vec<_> = names.iter().filter_map(|name| open(name)).collect();
-        assert_eq!(held.len(), 16);
-        let again = open("3").expect("it is held");
-        assert!(Arc::ptr_eq(&again, &held[3]));
-        drop((held, again));
-        assert!(open("19").is_some(), "there is room again");
-    }
-
-    #[test]
-    fn netascii_has_lines_as_telnet_has_them() {
-        assert_eq!(netascii(b"a\nb\rc\r\nd"), b"a\r\nb\r\0c\r\0\r\nd");
-    }
-}
+mod tests;

@@ -252,8 +252,8 @@ impl Session {
         if timer.is_elapsed() || timer.deadline() > deadline {
             timer.as_mut().reset(deadline);
         }
+        // In no order: who floods a port does not keep its timer from ringing.
         tokio::select! {
-            biased;
             packet = link.receive() => Heard::Packet(packet),
             Some(packet) = self.inbox.recv() => Heard::Packet(packet),
             () = timer => Heard::Nothing,
@@ -326,7 +326,9 @@ impl Link {
         let mut buffer = [0; LONGEST_ANSWER];
         loop {
             let Ok((length, from)) = port.receive(&mut buffer).await else {
-                continue; // what the network said of a packet that was sent; it is sent again
+                // What the network said of a packet that was sent; it is sent again.
+                tokio::task::yield_now().await;
+                continue;
             };
             let packet = parse(&buffer[..length]);
             if from == *peer {
