@@ -81,6 +81,8 @@ pub fn find<'a>(entries: impl DoubleEndedIterator<Item = &'a Entry>, now_ms: u64
             entry.kind,
             Kind::Stalled | Kind::Refused | Kind::Silent | Kind::Reserved
         )
+        // UEFI asks for a program once to learn its size alone, and that end is noticed late.
+        || (entry.kind == Kind::Program && entry.detail == "cut off")
     };
     let last = entries.rev().find(|entry| !moves_nothing(entry))?;
     let rule = RULES.iter().find(|rule| (rule.after)(last))?;
@@ -190,6 +192,7 @@ mod tests {
             entry(1, Kind::Document, "user-data", ""),
             entry(1, Kind::Lifecycle, "installed", ""),
             entry(1, Kind::CallBack, "progress", ""),
+            entry(1, Kind::Program, "snponly.efi", "cut off"),
         ] {
             assert_eq!(find([&last].into_iter(), u64::MAX), None, "{last:?}");
         }

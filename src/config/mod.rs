@@ -164,6 +164,11 @@ pub fn profiles_dir(text: &str) -> Option<At<PathBuf>> {
 
 fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -> Config {
     let mut lines = BTreeMap::new();
+    let mut boot = root.section("boot");
+    let rescue = boot.text("rescue").map(|at| {
+        lines.insert("boot.rescue", at.line);
+        at.value
+    });
     let mut path = |section: &mut Section, key: &'static str, place: &'static str| {
         let at = section.text(key)?;
         if at.value.is_empty() {
@@ -176,13 +181,11 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
     let data_dir = path(root, "data_dir", "data_dir").unwrap_or_else(|| DEFAULT_DATA_DIR.into());
     let mut tftp = root.section("tftp");
     let mut http = root.section("http");
-    let mut boot = root.section("boot");
     let tftp_root = path(&mut tftp, "root", "tftp.root");
     let files = path(&mut http, "files", "http.files");
     let bind_documents = read_bind(&mut http);
     let rate_limit_mib = http.whole_number("rate_limit_mib", 0, 1_000_000);
     let tls = http.has("tls").then(|| read_tls(&mut http.section("tls")));
-    let rescue = boot.text("rescue").map(|at| at.value);
     let programs = path(&mut boot, "programs", "boot.programs");
     let profiles_dir = path(&mut boot, "profiles", "boot.profiles");
     let mut secrets = root.section("secrets");
