@@ -150,6 +150,7 @@ fn bootfile(catalog: &Catalog, bindings: &crate::bindings::Bindings) -> String {
         server_id: SERVER,
         authoritative: false,
         now_secs: now_secs(),
+        is_unicast: false,
     };
     let view = View::new(&request, catalog, bindings, ingress).expect("a subnet");
     let servers = BootServers {
@@ -167,6 +168,7 @@ async fn get(routes: &Router, target: &str) -> (u16, String) {
     request.extensions_mut().insert(ConnectInfo(Ends {
         remote: (OWN, 1024).into(),
         local: (SERVER, 80).into(),
+        is_secure: false,
     }));
     let Ok(response) = routes.clone().oneshot(request).await;
     let status = response.status().as_u16();
@@ -197,7 +199,7 @@ proptest! {
             let catalog = Catalog::new(settings(retries));
             let backend = Box::new(Memory::with(records));
             let (store, writer, _) = Store::open(backend, catalog, now_secs()).expect("opens");
-            let rules = Rules { bind: Bind::Lease, gives_addresses: true };
+            let rules = Rules { bind: Bind::Lease, gives_addresses: true, pace: None };
             let shared = Shared::new(store.clone(), Some(home.path()), home.path(), rules);
             let routes = routes(shared.expect("it is there"));
             let allowed = allowed(&machine, retries);
