@@ -6,7 +6,7 @@ use imbl::HashMap;
 use sha2::{Digest as _, Sha256};
 
 use super::Catalog;
-use crate::model::{Machine, Profile, Reservation, Token, TokenDigest};
+use crate::model::{Machine, Profile, Token, TokenDigest};
 
 /// Machines by their reservation's id.
 #[derive(Clone, Debug, Default)]
@@ -30,11 +30,6 @@ impl Catalog {
     /// The machine that a token is of, or was of.
     pub fn machine_of_token(&self, digest: &TokenDigest) -> Option<&Machine> {
         self.machine(self.machines.by_token.get(digest)?)
-    }
-
-    /// The reservation's profile.
-    pub fn profile_of(&self, reservation: &Reservation) -> Option<&Profile> {
-        self.profiles().get(reservation.profile.as_ref()?)
     }
 
     /// The profile of machines that are to be rescued, if there is one.
