@@ -100,7 +100,7 @@ pub fn may_netboot(machine: Option<&Machine>, profile: Option<&Profile>, now_sec
         (None, Mode::Held) => return Verdict::Refuse(Why::Held),
         (Some(BootFrom::Network), _) | (None, Mode::Normal) => {}
     }
-    let Some(profile) = profile.filter(|profile| !profile.boot.is_empty()) else {
+    let Some(profile) = profile.filter(|profile| profile.boots()) else {
         return Verdict::LocalDisk(Why::NothingToBoot);
     };
     let Some(install) = profile.install else {

@@ -58,6 +58,8 @@ pub fn load(path: &Path) -> anyhow::Result<Loaded> {
         profiles,
         options: config.options.clone(),
         classes: config.classes.clone(),
+        vars: config.vars.clone(),
+        groups: config.groups.clone(),
         install_lease: Some(config.dhcp.install_lease),
         rescue_profile: config.boot.rescue.clone(),
         secrets_dir: config.secrets_dir.clone(),

@@ -33,11 +33,6 @@ impl Catalog {
         self.machine(self.machines.by_token.get(digest)?)
     }
 
-    /// The reservation's profile.
-    pub fn profile_of(&self, reservation: &Reservation) -> Option<&Profile> {
-        self.profiles().get(reservation.profile.as_ref()?)
-    }
-
     /// The profile of machines that are to be rescued, if there is one; never one that installs.
     pub fn rescue_profile(&self) -> Option<&Profile> {
         let profile = self.profiles().get(&self.settings.rescue_profile)?;

@@ -1,6 +1,7 @@
 //! The configuration file. In: its text. Out: a `Config` that makes sense as a whole, or every problem at once with line
 //! numbers. Touches no file but the text it is given: whether directories exist is the app's to see.
 
+mod groups;
 pub mod reader;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
+use self::groups::{read_groups, read_labels};
 use self::reader::{At, Problem, Reader, Section};
 use crate::catalog::{Catalog, Change, Refusal, Settings};
 use crate::dhcp::answer::Mode;
@@ -19,8 +21,8 @@ use crate::dhcp::limit::Limit;
 use crate::dhcp::options;
 use crate::http::access::Bind;
 use crate::model::{
-    AddressProbe, Class, ClientArch, ClientPolicy, LocalBoot, MacAddr, Match, Octets, Options,
-    Pool, Profile, Reservation, Source, Subnet, Uuid, check_hostname,
+    AddressProbe, Class, ClientArch, ClientPolicy, Group, LocalBoot, MacAddr, Match, Octets,
+    Options, Pool, Profile, Reservation, Source, Subnet, Uuid, Vars, check_hostname,
 };
 
 /// Where leases and reservations are kept unless the file says otherwise.
@@ -60,6 +62,9 @@ pub struct Config {
     pub admin: Admin,
     /// Where secrets are that reservations made over the API may name; without it they may name none.
     pub secrets_dir: Option<PathBuf>,
+    /// Variables for every machine.
+    pub vars: Vars,
+    pub groups: Vec<Group>,
     /// Those of the file, each with its line.
     pub reservations: Vec<At<Reservation>>,
     /// The line of every path and address in it, for problems that only the machine it runs on can show.
@@ -215,7 +220,10 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
     let options = read_options(root);
     let subnets = read_subnets(root);
     let classes = read_classes(root, &subnets);
-    let reservations = read_reservations(root, &subnets, profiles);
+    let vars = root.vars("vars", &[]);
+    let groups = read_groups(root, profiles);
+    let common = (&vars, &groups[..]);
+    let reservations = read_reservations(root, &subnets, common, profiles);
     Config {
         data_dir,
         dhcp,
@@ -246,6 +254,8 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
             listen: admin_listen,
         },
         secrets_dir,
+        vars,
+        groups,
         reservations,
         lines,
     }
@@ -654,12 +664,22 @@ fn read_class_lease_time(section: &mut Section) -> Option<Duration> {
 fn read_reservations(
     root: &mut Section,
     subnets: &[At<Subnet>],
+    (vars, groups): (&Vars, &[Group]),
     profiles: Option<&BTreeMap<String, Profile>>,
 ) -> Vec<At<Reservation>> {
     let subnets = subnets.iter().map(|at| at.value.clone()).collect();
     let mut catalog = Catalog::new(Settings {
         subnets,
         profiles: profiles.cloned().unwrap_or_default(),
+        vars: vars.clone(),
+        // A group's profile that does not exist was reported there.
+        groups: (groups.iter().cloned())
+            .map(|mut group| {
+                let exists = |name: &String| profiles.is_some_and(|all| all.contains_key(name));
+                group.profile = group.profile.filter(exists);
+                group
+            })
+            .collect(),
         ..Settings::default()
     });
     let mut reservations = Vec::new();
@@ -727,7 +747,11 @@ fn read_reservation(section: &mut Section) -> Option<(Reservation, Lines)> {
     let client_ids = read_octets(section, "client_ids");
     let circuit_ids = read_octets(section, "circuit_ids");
     let mut reservation = Reservation::of(String::new(), Source::ConfigFile);
+    for key in ["vars", "labels"] {
+        lines.extend(section.line_of(key).map(|line| (key, line)));
+    }
     reservation.vars = section.vars("vars", &[]);
+    reservation.labels = read_labels(section, "labels");
     reservation.options = read_options(section);
     reservation.program = read_program(section);
     reservation.local_boot = read_local_boot(section);

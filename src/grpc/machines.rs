@@ -221,7 +221,7 @@ fn to_message(catalog: &Catalog, reservation: &Reservation, stall: Option<Stall>
     v1::Machine {
         name: format!("{COLLECTION}{}", reservation.id),
         title: reservation.title().to_owned(),
-        profile: reservation.profile.clone().unwrap_or_default(),
+        profile: (catalog.profile_name_of(reservation).unwrap_or_default()).to_owned(),
         state: match machine.phase {
             Phase::Idle => machine::State::Idle,
             Phase::Armed => machine::State::Armed,
