@@ -1,6 +1,8 @@
 //! What is made for one machine: its boot script and its documents. In: the catalog, the machine, and where the server is seen.
 //! Out: text, or why there is none. Touches nothing else.
 
+mod boot_files;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -8,6 +10,7 @@ use minijinja::{Value, context};
 use thiserror::Error;
 use uuid::Uuid;
 
+pub use self::boot_files::BootFile;
 use crate::catalog::Catalog;
 use crate::lifecycle;
 use crate::model::{
@@ -67,13 +70,6 @@ impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(HIDDEN)
     }
-}
-
-/// What a file is to a machine that boots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BootFile {
-    Kernel,
-    Initrd,
 }
 
 /// One machine and the place it asks from.
@@ -170,31 +166,6 @@ impl<'a> Asker<'a> {
         };
         render::render_text("boot.ipxe", LOCAL_SCRIPT, &values)
             .map_err(|error| self.unrenderable("boot.ipxe", error))
-    }
-
-    /// Every file below `http.files` that the machine's profile boots, on whatever processor.
-    pub fn boot_files(&self) -> Vec<(BootFile, String)> {
-        let Some(profile) = self.profile else {
-            return Vec::new();
-        };
-        let mut found = Vec::new();
-        for ((cpu, files), firmware) in (profile.boot.iter())
-            .flat_map(|boot| [Firmware::Bios, Firmware::Uefi].map(|firmware| (boot, firmware)))
-        {
-            let values = self.values(Some((*cpu, firmware)));
-            let kernel = std::iter::once((BootFile::Kernel, &files.kernel));
-            let initrds = files.initrd.iter().map(|source| (BootFile::Initrd, source));
-            for (which, source) in kernel.chain(initrds) {
-                // One that cannot be made is not served either.
-                let path = render::render_text("file", source, &values).unwrap_or_default();
-                let is_ours = !path.is_empty() && !path.contains("://");
-                let entry = (which, path.trim_start_matches('/').to_owned());
-                if is_ours && !found.contains(&entry) {
-                    found.push(entry);
-                }
-            }
-        }
-        found
     }
 
     fn network_script(

@@ -4,6 +4,7 @@
 //! Labels of metrics come from closed sets; no MAC, name or path ever becomes one. Secrets, variables and rendered documents
 //! are in no event.
 
+mod budget;
 mod history;
 mod journal;
 pub mod notes;
