@@ -88,6 +88,7 @@ pub fn emit(event: &Event) {
             elapsed_ms,
             answer,
         } => {
+            let answer = Some(answer.as_str()).filter(|answer| !answer.is_empty());
             tracing::info!(protocol = "http", document, machine, mac, %client, bytes, elapsed_ms, answer, "rendered")
         }
         Event::RenderFailed {

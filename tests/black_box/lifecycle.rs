@@ -1188,3 +1188,29 @@ fn machines_are_listed_and_told_what_to_do_by_the_command_line() {
         )
     );
 }
+
+#[test]
+fn a_machine_that_is_served_on_every_boot_is_ready_when_it_has_its_documents() {
+    let lab = Lab::new("");
+    lab.reserve("live");
+    let ready = |timeout: &str| {
+        let arguments = ["wait", "node-10", "--for", "ready", "--timeout", timeout];
+        lab.bootjack(&arguments).0
+    };
+    lab.script("bios");
+    let documents = "/machines/52-54-00-00-00-0a/nocloud";
+    assert_eq!(lab.get(&format!("{documents}/user-data")).status, 200);
+    assert_eq!(ready("60s"), 0);
+    // It boots again: the last boot's documents count for nothing.
+    lab.script("uefi");
+    lab.service.wait_for_nth("rendered", 3, |_| true);
+    assert_eq!(ready("1s"), 7);
+    let installed = lab.bootjack(&["wait", "node-10"]);
+    assert_eq!(
+        installed,
+        (
+            5,
+            "bootjack: machine node-10 has no profile that installs; wait for ready\n".to_owned()
+        )
+    );
+}
