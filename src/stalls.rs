@@ -39,7 +39,7 @@ const RULES: [Rule; 8] = [
         after: |e| e.kind == Kind::Ack && !e.what.is_empty() && !names_script(e),
         within_secs: 20,
         what: "address given, network boot program not fetched",
-        hint: "TFTP does not reach the server: look at firewalls for 69/udp; firmware that gives up at once may want UEFI HTTP boot",
+        hint: "the server is not reached: look at firewalls for 69/udp (TFTP), or 80/tcp where the firmware boots over HTTP",
     },
     Rule {
         after: |e| e.kind == Kind::Program,

@@ -1,6 +1,7 @@
 //! What is made for one machine: its boot script and its documents. In: the catalog, the machine, and where the server is seen.
 //! Out: text, or why there is none. Touches nothing else.
 
+mod boot_files;
 mod scripts;
 mod values;
 
@@ -10,6 +11,7 @@ use std::fmt;
 use thiserror::Error;
 use uuid::Uuid;
 
+pub use self::boot_files::BootFile;
 pub use self::scripts::Loader;
 use crate::catalog::Catalog;
 use crate::model::{
@@ -64,13 +66,6 @@ impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(HIDDEN)
     }
-}
-
-/// What a file is to a machine that boots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BootFile {
-    Kernel,
-    Initrd,
 }
 
 /// One machine and the place it asks from.

@@ -25,7 +25,7 @@ use crate::store::{Act, ActError, Moved};
 
 /// How long a machine that waits is to wait before it asks again.
 const RETRY_AFTER_SECS: &str = "30";
-/// How long a name belongs to who came first, once he asks for nothing more: until another boot, if not of the same machine.
+/// How long a machine is who came first, once that one asks for nothing more: its next boot may come from another address.
 const FIRST_COMER_KEPT: Duration = Duration::from_secs(900);
 const MOST_FIRST_COMERS: usize = 4096;
 

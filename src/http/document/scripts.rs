@@ -3,7 +3,7 @@
 
 use minijinja::{Value, context};
 
-use super::{Asker, BootFile, NoDocument};
+use super::{Asker, NoDocument};
 use crate::lifecycle;
 use crate::model::{BootFiles, Cpu, Firmware, LocalBoot, Profile, Why};
 use crate::render::{self, RenderError};
@@ -82,32 +82,6 @@ impl Asker<'_> {
         };
         render::render_text(loader.document(), source, &values, &self.salt())
             .map_err(|error| self.unrenderable(loader.document(), error))
-    }
-
-    /// Every file below `http.files` that the machine's profile boots, on whatever processor.
-    pub fn boot_files(&self) -> Vec<(BootFile, String)> {
-        let Some(profile) = self.profile else {
-            return Vec::new();
-        };
-        let mut found = Vec::new();
-        let salt = self.salt();
-        for ((cpu, files), firmware) in (profile.boot.iter())
-            .flat_map(|boot| [Firmware::Bios, Firmware::Uefi].map(|firmware| (boot, firmware)))
-        {
-            let values = self.values(Some((*cpu, firmware)));
-            let kernel = std::iter::once((BootFile::Kernel, &files.kernel));
-            let initrds = files.initrd.iter().map(|source| (BootFile::Initrd, source));
-            for (which, source) in kernel.chain(initrds) {
-                // One that cannot be made is not served either.
-                let path = render::render_text("file", source, &values, &salt).unwrap_or_default();
-                let is_ours = !path.is_empty() && !path.contains("://");
-                let entry = (which, path.trim_start_matches('/').to_owned());
-                if is_ours && !found.contains(&entry) {
-                    found.push(entry);
-                }
-            }
-        }
-        found
     }
 
     /// The profile's own script.
