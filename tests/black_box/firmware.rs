@@ -374,7 +374,7 @@ fn boot_with_kills(firmware: Firmware, moments: Vec<Moment>) {
     );
     assert_said(&console, KEY);
     assert!(
-        console.contains("attempt 1 failed"),
+        console.contains("failed, attempt 1 of 5"),
         "cut off while it fetched:\n{console}"
     );
     assert_steps(&log, &FROM_THE_SCRIPT_ON);

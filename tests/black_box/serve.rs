@@ -129,7 +129,8 @@ fn every_default_address_is_logged_with_the_reason_for_it() {
     let wrapper = ["sh", "-c", "mount -t tmpfs none /run && exec \"$@\"", "sh"];
     let service = Service::run(serve(&server, &wrapper, &home, &config));
     service.wait_for("ready", |_| true);
-    let log = service.log();
+    // `timeout` hands this on; killed, it would leave the service behind.
+    let (_, log) = service.terminate();
     let listening: Vec<(&str, &str, &str)> = (log.iter())
         .filter(|line| line["message"] == "listening")
         .map(|line| {
