@@ -5,6 +5,7 @@
 mod arch;
 mod class;
 mod event;
+mod hex;
 mod lease;
 mod mac;
 mod machine;
