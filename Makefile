@@ -4,7 +4,7 @@
 #   make test                all tests: pure ones, real clients, real firmware
 #   make lint                formatting and clippy
 #   make build               the programs, in target/release
-#   make bench               how fast the DHCP server is: its steps, and beside dnsmasq and Kea (BENCH_ROUNDS, BENCH_SECONDS)
+#   make bench               how fast it is: DHCP's steps, DHCP beside dnsmasq and Kea, TFTP beside three others (BENCH_ROUNDS, BENCH_SECONDS)
 
 .DEFAULT_GOAL := help
 .PHONY: help lab test lint build bench test-needs packages-build
@@ -53,9 +53,11 @@ test: test-needs
 bench:
 	deploy/packages.sh build bench
 	benches/kea.sh target/bench/kea
-	cargo bench --bench dhcp --bench field --no-run
+	benches/tftpd-hpa.sh target/bench/tftpd-hpa
+	cargo bench --bench dhcp --bench field --bench tftp --no-run
 	cargo bench --offline --bench dhcp
 	env "$(AS_ROOT)" cargo bench --offline --bench field
+	env "$(AS_ROOT)" cargo bench --offline --bench tftp
 
 lint:
 	cargo fmt --all --check

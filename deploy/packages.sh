@@ -4,8 +4,9 @@
 #   out:     the packages, installed from the machine's own sources; only what is missing, without
 #            recommended extras; no output and no network when nothing is missing
 #   refuses: systems other than Debian and its relatives, and macOS (Homebrew); users without sudo
-# No package named here starts a service: DHCP and TFTP appear as clients only, and dnsmasq-base has no unit. Kea's server,
-# which does, is unpacked and not installed (benches/kea.sh), and so is the relay agent of the tests (deploy/unpack.sh).
+# No package named here starts a service: DHCP and TFTP appear as clients only, and dnsmasq-base has no unit. The servers of
+# Kea and tftpd-hpa, which do, are unpacked and not installed (benches/kea.sh, benches/tftpd-hpa.sh), and so is the relay agent
+# of the tests (deploy/unpack.sh).
 set -euo pipefail
 
 fail() { echo "packages.sh: $*" >&2; exit 1; }
@@ -25,8 +26,8 @@ lab_aarch64="qemu-system-arm qemu-efi-aarch64"
 # Real clients and tools for the tests in network namespaces.
 test="isc-dhcp-client udhcpc systemd dbus-daemon dnsmasq-base tftp-hpa atftp tcpdump python3 python3-venv python3-yaml libcap2-bin procps"
 
-# What `make bench` measures against, perfdhcp (in kea-admin), and what brings broadcasts to its socket.
-bench="dnsmasq-base kea-admin nftables iproute2"
+# What `make bench` measures against, perfdhcp (in kea-admin), what brings broadcasts to its socket, and what tftpd-hpa links.
+bench="dnsmasq-base kea-admin nftables iproute2 libwrap0"
 
 packages_of() {
     case $1 in

@@ -9,13 +9,14 @@
 //!
 //! ```text
 //! floor 4  main  app/  cli                                       start, wire, drain, exit
-//! floor 3  dhcp/{server,rogue,prober}  ndp/server  tftp/server  http/{server,machine,attempt,files,connections,pace,tls,secrets}
-//!          grpc/{server,convert,machines}                        the shells: bytes in, bytes out
+//! floor 3  dhcp/{server,rogue,prober}  ndp/server  tftp/{server,session,places,content}
+//!          http/{server,machine,attempt,files,connections,pace,tls,secrets}
+//!          grpc/{server,convert,machines,events}                 the shells: bytes in, bytes out
 //! floor 2  store/  observe/  net                                 shared machinery with effects
 //! floor 1  dhcp/{request,view,answer,decide,pool,proxy,bootfile,options,chosen,reply,route,explain,probe,pcap,limit}
 //!                                                                pure: protocol and policy
-//!          ndp/advertisement  tftp/resolve  http/{document,access,callback}  render/
-//!          catalog  bindings  lifecycle  config/
+//!          ndp/advertisement  tftp/{packet,terms,resolve,transfer,patience}  http/{document,access,callback}  render/
+//!          catalog  bindings  lifecycle  stalls  config/
 //! floor 0  model/                                                the nouns
 //! ```
 //!
@@ -31,7 +32,7 @@
 //! | path | rooms |
 //! |---|---|
 //! | DHCP packet → reply | dhcp/server → request → view → answer (→ decide, pool, bootfile) → reply (→ chosen) → route → store → dhcp/server |
-//! | TFTP request → bytes | tftp/server → resolve → bytes |
+//! | TFTP request → bytes | tftp/server → packet → session → resolve → content → terms → transfer → session |
 //! | HTTP request → document | http/server → machine, attempt → access → lifecycle → document → render |
 //! | installer's call-back → next boot | http/server → attempt → callback → store → lifecycle |
 //! | gRPC call → durable change | grpc/server → convert → store (→ catalog) → backend |
@@ -50,5 +51,6 @@ pub mod ndp;
 pub mod net;
 pub mod observe;
 pub mod render;
+pub mod stalls;
 pub mod store;
 pub mod tftp;

@@ -74,6 +74,29 @@ pub enum Command {
         command: ReservationCommand,
     },
 
+    /// Where machines stand under their profiles, and what they boot next
+    #[command(visible_alias = "machines", after_help = Exit::help())]
+    Machine {
+        #[command(flatten)]
+        api: ApiArgs,
+
+        #[command(subcommand)]
+        command: MachineCommand,
+    },
+
+    /// Wait until a machine is installed, runs, or has failed
+    ///
+    /// Exit status 0 means that it is so. Waiting for installed or ready ends with status 5 when the installation fails, and
+    /// waiting for failed ends with 5 when it succeeds; status 7 means that the time is over.
+    #[command(after_help = Exit::help())]
+    Wait {
+        #[command(flatten)]
+        api: ApiArgs,
+
+        #[command(flatten)]
+        args: WaitArgs,
+    },
+
     /// Boot a virtual machine from the network, here and now, in a network of its own
     #[command(after_help = Exit::help())]
     Lab(LabArgs),
@@ -111,6 +134,89 @@ pub enum ReservationCommand {
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum MachineCommand {
+    /// List all machines
+    #[command(visible_alias = "ls")]
+    List,
+
+    /// Show where one stands, and what happened to it
+    Show {
+        /// Its name, id, host name or MAC
+        name: String,
+
+        /// Every event that is kept, and not those of its last attempt alone
+        #[arg(long)]
+        all: bool,
+    },
+
+    /// Have it install its profile at its next network boot, if it is idle or has failed
+    Arm { name: String },
+
+    /// Have it install its profile at its next network boot, whatever is on its disk now
+    Reinstall { name: String },
+
+    /// Have it boot nothing from the network until it is released
+    Hold { name: String },
+
+    /// End hold and rescue
+    Release { name: String },
+
+    /// Have it boot the rescue profile until it is released
+    Rescue { name: String },
+
+    /// Say where its next network boot leads, once
+    NextBoot {
+        name: String,
+
+        #[arg(value_enum)]
+        from: NextBootFrom,
+    },
+}
+
+/// Where one boot leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum NextBootFrom {
+    /// Its own disk
+    Disk,
+    /// Its profile, also if it is held or in rescue
+    Network,
+    /// The rescue profile
+    Rescue,
+    /// As usual: takes back what was asked for
+    Usual,
+}
+
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// Its name, id, host name or MAC
+    pub name: String,
+
+    /// What to wait for
+    #[arg(
+        long = "for",
+        value_enum,
+        value_name = "STATE",
+        default_value = "installed"
+    )]
+    pub state: WaitFor,
+
+    /// How long
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WaitFor {
+    /// Its installer has said that it is done
+    Installed,
+    /// The installed system has phoned home; of a profile that installs nothing: it has fetched its user-data since its last script
+    Ready,
+    /// Its installation has failed
+    Failed,
 }
 
 #[derive(Debug, Args)]
@@ -304,20 +410,26 @@ pub fn parse() -> Cli {
         .merged()
 }
 
-/// The whole command line. What an answer is asked for with is understood anywhere after `reservation`, too.
+/// The whole command line. What an answer is asked for with is understood anywhere after `reservation` and `machine`, too.
 pub fn command() -> clap::Command {
-    Cli::command().mut_subcommand("reservation", |reservation| {
-        reservation.mut_args(|arg| match arg.get_id().as_str() {
+    let anywhere = |verb: clap::Command| {
+        verb.mut_args(|arg| match arg.get_id().as_str() {
             "server" | "output" => arg.global(true),
             _ => arg,
         })
-    })
+    };
+    Cli::command()
+        .mut_subcommand("reservation", anywhere)
+        .mut_subcommand("machine", anywhere)
 }
 
 impl Cli {
     /// What stands after the verb wins.
     fn merged(mut self) -> Self {
-        if let Command::Reservation { api, .. } = &mut self.command {
+        if let Command::Reservation { api, .. }
+        | Command::Machine { api, .. }
+        | Command::Wait { api, .. } = &mut self.command
+        {
             api.server = api.server.take().or(self.api.server.take());
             api.output = api.output.or(self.api.output);
         }

@@ -73,8 +73,13 @@ impl fmt::Display for Server {
     }
 }
 
-/// Connects at once, so that a server that is not there is told apart from one that refuses a call.
+/// A client for reservations.
 pub async fn connect(server: &Server) -> Result<ReservationsClient<Channel>, Failure> {
+    Ok(ReservationsClient::new(channel(server).await?))
+}
+
+/// Connects at once, so that a server that is not there is told apart from one that refuses a call.
+pub async fn channel(server: &Server) -> Result<Channel, Failure> {
     let uri = match server {
         Server::Unix(path) => format!("unix:{path}"),
         Server::Tcp(authority) => format!("http://{authority}"),
@@ -85,13 +90,12 @@ pub async fn connect(server: &Server) -> Result<ReservationsClient<Channel>, Fai
             format!("server address {server} is not valid"),
         )
     })?;
-    let channel = endpoint
+    endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(REQUEST_TIMEOUT)
         .connect()
         .await
-        .map_err(|error| unreachable(server, &error))?;
-    Ok(ReservationsClient::new(channel))
+        .map_err(|error| unreachable(server, &error))
 }
 
 /// The sentence and exit status of a call that bootjackd answered with an error.

@@ -1,4 +1,4 @@
-//! `bootjack`: reservations of a running bootjackd, and the lab around one.
+//! `bootjack`: reservations and machines of a running bootjackd, and the lab around one.
 //!
 //! In: what was typed. Out: the answer on standard output, progress and errors on standard error, and an exit status
 //! (`exit`). It refuses what clap refuses, and never prints a stack of causes: one sentence says what to do next.
@@ -24,6 +24,7 @@ mod process;
 mod qemu;
 mod steps;
 mod vars;
+mod waterfall;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -36,6 +37,12 @@ fn main() -> ExitCode {
         Command::Reservation { api, command } => api
             .server()
             .and_then(|server| commands::reservation::run(command, &server, api.format())),
+        Command::Machine { api, command } => api
+            .server()
+            .and_then(|server| commands::machine::run(command, &server, api.format())),
+        Command::Wait { api, args } => api
+            .server()
+            .and_then(|server| commands::wait::run(&args, &server, api.format())),
         Command::Lab(args) => commands::lab::run(&args),
         Command::Completion { shell } => commands::completion::run(shell),
     };

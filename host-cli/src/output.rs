@@ -28,6 +28,12 @@ impl Style {
         Self::of(std::io::stderr().is_terminal())
     }
 
+    /// No colours.
+    #[cfg(test)]
+    pub fn plain() -> Self {
+        Self { coloured: false }
+    }
+
     fn of(terminal: bool) -> Self {
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_none_or(|value| value == "dumb");

@@ -2,6 +2,7 @@
 //! in the way. Everything is read and bound before anything is served.
 
 mod bind;
+mod directory;
 mod explain;
 mod load;
 mod port;
@@ -11,6 +12,7 @@ mod watch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -23,6 +25,7 @@ use crate::grpc;
 use crate::model::Event;
 use crate::net::now_secs;
 use crate::observe::emit;
+use crate::observe::timeline::Timeline;
 use crate::store::{Store, open_sled};
 
 /// How long requests that run may take to finish once the service is asked to stop.
@@ -34,6 +37,9 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
     raise_file_limit();
     let backend = open_sled(&config.data_dir)?;
     let (store, writer, opened) = Store::open(backend, catalog, now_secs())?;
+    let known = Box::new(directory::Known(store.clone()));
+    let (timeline, timeline_writer) = Timeline::start(&config.data_dir, known)
+        .with_context(|| format!("timeline in {}", config.data_dir.display()))?;
     tell_opened(&opened);
     let metrics = PrometheusBuilder::new().build_recorder();
     let render_metrics = metrics.handle();
@@ -44,7 +50,11 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
     let ports = Ports::open(config.clone(), store.clone(), stop.clone()).await?;
     let bound = bind::bind(&config).await?;
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
-    tokio::spawn(watch::keep_watching(store.clone(), stop.clone()));
+    tokio::spawn(watch::keep_watching(
+        store.clone(),
+        timeline.clone(),
+        stop.clone(),
+    ));
     if let Some(listener) = bound.admin {
         let stop = stop.clone();
         tasks.spawn(async move { serve_admin(listener, render_metrics, stop).await });
@@ -58,7 +68,8 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
     };
     let (grpc_store, grpc_stop) = (store.clone(), stop.clone());
     tasks.spawn(async move {
-        let served = bound.grpc.serve(grpc_store, explainer, grpc_stop).await;
+        let served = bound.grpc.serve(grpc_store, timeline, explainer, grpc_stop);
+        let served = served.await;
         served.map_err(|error| anyhow::anyhow!("grpc: {error}"))
     });
     tasks.spawn(ports.keep_up());
@@ -70,7 +81,11 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
     let ended = run(&mut tasks, &stop).await;
     let stopping = Instant::now();
     drain(tasks).await;
-    tokio::task::spawn_blocking(move || writer.close()).await??;
+    tokio::task::spawn_blocking(move || {
+        timeline_writer.close();
+        writer.close()
+    })
+    .await??;
     emit(&Event::Stopped {
         elapsed_ms: u64::try_from(stopping.elapsed().as_millis()).unwrap_or(u64::MAX),
     });

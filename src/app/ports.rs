@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ const RETRY: Duration = Duration::from_secs(5);
 pub struct Ports {
     config: Arc<Config>,
     store: Store,
-    files: tftp::server::Served,
+    files: tftp::server::Server,
     documents: http::server::Shared,
     tls: Option<Tls>,
     boot: Arc<BootServers>,
@@ -92,7 +92,12 @@ impl Ports {
             Watch::by_the_clock()
         });
         let (programs, root) = (&config.boot.programs, config.tftp.root.as_deref());
-        let files = tftp::server::Served::new(programs, root, store.clone());
+        let most = tftp::server::Most {
+            in_all: config.tftp.max_transfers,
+            per_client: config.tftp.max_transfers_per_client,
+        };
+        let single_port = config.tftp.single_port;
+        let files = tftp::server::Server::new(programs, root, most, single_port, store.clone());
         let rules = http::server::Rules {
             bind: config.http.bind_documents,
             gives_addresses: config.dhcp.mode == Mode::Server,
@@ -203,7 +208,7 @@ impl Ports {
     async fn follow(&mut self, here: &[Interface]) -> Vec<Problem> {
         let (wanted, missing) = choose(&self.config, here);
         let mut problems: Vec<Problem> = missing.into_iter().map(Problem::Missing).collect();
-        problems.extend(self.listen_on_addresses(&wanted, here).await);
+        problems.extend(self.listen_on_addresses(&wanted).await);
         let outdated: Vec<String> = (self.serving.values())
             .filter(|serving| !wanted.contains(&serving.port))
             .map(|serving| serving.port.interface.clone())
@@ -279,7 +284,7 @@ impl Ports {
     }
 
     /// HTTP and TFTP, each where the configuration says or else on every address that DHCP serves from.
-    async fn listen_on_addresses(&mut self, ports: &[Port], here: &[Interface]) -> Vec<Problem> {
+    async fn listen_on_addresses(&mut self, ports: &[Port]) -> Vec<Problem> {
         let of_ports = |number: u16| -> Vec<SocketAddr> {
             let ids = ports.iter().map(|port| port.server_id);
             ids.map(|id| SocketAddr::new(id.into(), number)).collect()
@@ -290,7 +295,7 @@ impl Ports {
             None => (of_ports(80), FROM_DHCP),
         };
         let (tftp, why_tftp) = match config.tftp.listen {
-            Some(address) => (each_address(address, here), "configured"),
+            Some(address) => (vec![address], "configured"),
             None => (of_ports(69), FROM_DHCP),
         };
         let mut problems = Vec::new();
@@ -363,17 +368,6 @@ impl Ports {
 }
 
 const FROM_DHCP: &str = "default: the address that DHCP serves from";
-
-/// async-tftp answers from the address it is bound to: where all are asked for, each gets its own server.
-fn each_address(address: SocketAddr, here: &[Interface]) -> Vec<SocketAddr> {
-    if address.ip() != IpAddr::V4(Ipv4Addr::UNSPECIFIED) || address.port() == 0 {
-        return vec![address];
-    }
-    here.iter()
-        .flat_map(|interface| &interface.addresses)
-        .map(|a| SocketAddr::new((*a).into(), address.port()))
-        .collect()
-}
 
 fn problem(protocol: &'static str, address: SocketAddr, kind: &str, error: &io::Error) -> Problem {
     let text = cannot_listen(protocol, &format!("{address}/{kind}"), error);

@@ -1,5 +1,5 @@
-//! What happens although nobody says a word: attempts run into their deadline. In: the store, now and then. Out: the state that
-//! follows, written and told.
+//! What happens although nobody says a word: attempts run into their deadline, and boots stand still. In: the store and the
+//! timeline, now and then. Out: the state that follows, written and told; and each stall, told once.
 
 use std::time::Duration;
 
@@ -9,19 +9,43 @@ use crate::lifecycle::{Signal, is_overdue};
 use crate::model::Event;
 use crate::net::now_secs;
 use crate::observe::emit;
+use crate::observe::timeline::{Timeline, now_ms};
+use crate::stalls;
 use crate::store::{Act, ActError, Store};
 
 /// Nobody waits for it: what is served follows from the time alone.
 const EVERY: Duration = Duration::from_secs(2);
 
+/// Whoever was silent for longer is switched off, and no news.
+const LOOKED_AT_MS: u64 = 15 * 60 * 1000;
+
 /// Looks at every machine until `stop`.
-pub(super) async fn keep_watching(store: Store, stop: CancellationToken) {
+pub(super) async fn keep_watching(store: Store, timeline: Timeline, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = ticks.tick() => end_overdue_attempts(&store).await,
+            _ = ticks.tick() => {
+                end_overdue_attempts(&store).await;
+                tell_stalls(&timeline, now_ms());
+            }
+        }
+    }
+}
+
+fn tell_stalls(timeline: &Timeline, now_ms: u64) {
+    for subject in timeline.subjects_since(now_ms.saturating_sub(LOOKED_AT_MS)) {
+        let entries = timeline.of(&subject);
+        let entries = || entries.iter().map(|entry| &**entry);
+        if let Some(stall) = stalls::find(entries(), now_ms)
+            && !stalls::is_told(entries(), &stall)
+        {
+            emit(&Event::Stalled {
+                subject,
+                what: stall.what,
+                hint: stall.hint,
+            });
         }
     }
 }

@@ -35,6 +35,10 @@ pub const DEFAULT_GRPC_LISTEN: &str = "unix:/run/bootjack/api.sock";
 pub const DEFAULT_PROGRAMS: &str = "/usr/lib/ipxe";
 /// The profile that machines in rescue boot.
 pub const DEFAULT_RESCUE_PROFILE: &str = "rescue";
+/// Four racks of racks that power on at once.
+pub const DEFAULT_TRANSFERS: usize = 4096;
+/// A stranger gets an eighth of that; a whole room behind one address (NAT, containers) still boots.
+pub const DEFAULT_TRANSFERS_PER_CLIENT: usize = 512;
 
 /// What `bootjackd.toml` says.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,6 +86,11 @@ pub struct Tftp {
     /// None: port 69 of every address that DHCP serves from.
     pub listen: Option<SocketAddr>,
     pub root: Option<PathBuf>,
+    /// Whether all transfers go through the listening port, for where no other can be reached: containers, NAT.
+    pub single_port: bool,
+    /// Transfers that may run at once, and those to one address.
+    pub max_transfers: usize,
+    pub max_transfers_per_client: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -180,6 +189,13 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
         Some(at.value)
     };
     let tftp_listen = listen(&mut tftp, "tftp.listen", "198.18.0.1:69");
+    let single_port = tftp.boolean("single_port").is_some_and(|at| at.value);
+    let mut count = |key, default| {
+        let at = tftp.whole_number(key, 1, 65_535);
+        at.map_or(default, |at| at.value as usize)
+    };
+    let max_transfers = count("max_transfers", DEFAULT_TRANSFERS);
+    let max_transfers_per_client = count("max_transfers_per_client", DEFAULT_TRANSFERS_PER_CLIENT);
     let http_listen = listen(&mut http, "http.listen", "198.18.0.1:80");
     let mut admin = root.section("admin");
     let admin_listen = listen(&mut admin, "admin.listen", "127.0.0.1:9469");
@@ -202,6 +218,9 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
         tftp: Tftp {
             listen: tftp_listen,
             root: tftp_root,
+            single_port,
+            max_transfers,
+            max_transfers_per_client,
         },
         http: Http {
             listen: http_listen,

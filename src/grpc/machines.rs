@@ -5,16 +5,21 @@ use bootjack_api::v1;
 use bootjack_api::v1::machine;
 use bootjack_api::v1::machines_server::Machines;
 use prost_types::Timestamp;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::convert;
 use super::server::page_size;
+use super::{convert, events};
 use crate::catalog::Catalog;
 use crate::lifecycle::{self, Command};
-use crate::model::{BootFrom, Failure, Machine, Mode, Phase, Reservation};
+use crate::model::{BootFrom, Failure, Machine, Mode, Phase, Reservation, Subject};
 use crate::net::now_secs;
 use crate::observe::emit;
+use crate::observe::timeline::{Timeline, now_ms};
+use crate::stalls::{self, Stall};
 use crate::store::{Act, ActError, Store};
 
 /// What every resource name starts with.
@@ -23,11 +28,24 @@ const COLLECTION: &str = "machines/";
 /// The service.
 pub struct Lives {
     store: Store,
+    timeline: Timeline,
+    /// Streams end with the service, which waits for everything that runs.
+    stop: CancellationToken,
 }
 
 impl Lives {
-    pub fn new(store: Store) -> Self {
-        Self { store }
+    pub fn new(store: Store, timeline: Timeline, stop: CancellationToken) -> Self {
+        Self {
+            store,
+            timeline,
+            stop,
+        }
+    }
+
+    fn message(&self, catalog: &Catalog, reservation: &Reservation) -> v1::Machine {
+        let entries = self.timeline.of(&Subject::Machine(reservation.id.clone()));
+        let stall = stalls::find(entries.iter().map(|entry| &**entry), now_ms());
+        to_message(catalog, reservation, stall)
     }
 
     /// Does what the operator says, and answers where the machine stands then.
@@ -47,7 +65,7 @@ impl Lives {
             .map_err(|error| to_status(reservation, &error))?;
         moved.events(reservation).iter().for_each(emit);
         let catalog = self.store.catalog();
-        Ok(Response::new(to_message(&catalog, reservation)))
+        Ok(Response::new(self.message(&catalog, reservation)))
     }
 }
 
@@ -59,7 +77,7 @@ impl Machines for Lives {
     ) -> Result<Response<v1::Machine>, Status> {
         let catalog = self.store.catalog();
         let reservation = convert::find_in(COLLECTION, &catalog, &request.get_ref().name)?;
-        Ok(Response::new(to_message(&catalog, reservation)))
+        Ok(Response::new(self.message(&catalog, reservation)))
     }
 
     async fn list_machines(
@@ -72,7 +90,7 @@ impl Machines for Lives {
         let catalog = self.store.catalog();
         let mut rest = catalog.reservations(after);
         let page: Vec<v1::Machine> = (rest.by_ref().take(size))
-            .map(|reservation| to_message(&catalog, reservation))
+            .map(|reservation| self.message(&catalog, reservation))
             .collect();
         let last = page.last().map(|machine| machine.name.as_str());
         let next_page_token = match (rest.next(), last) {
@@ -137,10 +155,53 @@ impl Machines for Lives {
         };
         self.obey(&request.name, Command::NextBoot(from)).await
     }
+
+    type WatchEventsStream = ReceiverStream<Result<v1::WatchEventsResponse, Status>>;
+
+    async fn watch_events(
+        &self,
+        request: Request<v1::WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        let request = request.into_inner();
+        let catalog = self.store.catalog();
+        let subject = match request.name.parse::<Subject>() {
+            _ if request.name.is_empty() => None,
+            Ok(client @ Subject::Client(_)) => Some(client),
+            _ => {
+                let own = convert::find_in(COLLECTION, &catalog, &request.name)?;
+                Some(Subject::Machine(own.id.clone()))
+            }
+        };
+        let after = match request.resume_token.as_str() {
+            "" => 0,
+            token => token.parse().map_err(|_| {
+                let text = format!(
+                    "resume_token `{}` was not made by this server",
+                    token.escape_default()
+                );
+                convert::invalid("resume_token", &text)
+            })?,
+        };
+        let (to, stream) = mpsc::channel(64);
+        let watch = events::Watch {
+            timeline: self.timeline.clone(),
+            subject,
+            after,
+            follow: request.follow,
+        };
+        let stop = self.stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = watch.send_to(to) => {}
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
 }
 
 /// The machine as its message.
-fn to_message(catalog: &Catalog, reservation: &Reservation) -> v1::Machine {
+fn to_message(catalog: &Catalog, reservation: &Reservation, stall: Option<Stall>) -> v1::Machine {
     let now = now_secs();
     let known = catalog.machine(&reservation.id);
     let profile = catalog.profile_of(reservation);
@@ -191,6 +252,8 @@ fn to_message(catalog: &Catalog, reservation: &Reservation) -> v1::Machine {
         answer: lifecycle::verdict(catalog, reservation, now).to_string(),
         ready_time: machine.ready_secs.map(time),
         installs: install.is_some(),
+        stall: stall.map_or_else(String::new, |stall| stall.what.to_owned()),
+        stall_hint: stall.map_or_else(String::new, |stall| stall.hint.to_owned()),
     }
 }
 

@@ -30,6 +30,7 @@ use crate::dhcp::view::Ingress;
 use crate::model::Event;
 use crate::net::now_secs;
 use crate::observe::emit;
+use crate::observe::timeline::Timeline;
 use crate::store::{ChangeError, Store, Written};
 
 /// A page without a size, and the largest there is.
@@ -100,6 +101,7 @@ impl Bound {
     pub async fn serve(
         self,
         store: Store,
+        timeline: Timeline,
         dhcp: Explainer,
         stop: CancellationToken,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -114,7 +116,11 @@ impl Bound {
         };
         let router = Server::builder()
             .add_service(DhcpServer::new(dhcp))
-            .add_service(MachinesServer::new(Lives::new(store.clone())))
+            .add_service(MachinesServer::new(Lives::new(
+                store.clone(),
+                timeline,
+                stop.clone(),
+            )))
             .add_service(ReservationsServer::new(Service { store }))
             .add_service(health_service)
             .add_service(reflection().build_v1()?)

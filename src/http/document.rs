@@ -69,6 +69,13 @@ impl fmt::Debug for Secrets {
     }
 }
 
+/// What a file is to a machine that boots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BootFile {
+    Kernel,
+    Initrd,
+}
+
 /// One machine and the place it asks from.
 #[derive(Clone, Debug)]
 pub struct Asker<'a> {
@@ -166,28 +173,28 @@ impl<'a> Asker<'a> {
     }
 
     /// Every file below `http.files` that the machine's profile boots, on whatever processor.
-    pub fn boot_files(&self) -> Vec<String> {
+    pub fn boot_files(&self) -> Vec<(BootFile, String)> {
         let Some(profile) = self.profile else {
             return Vec::new();
         };
-        let platforms = [Firmware::Bios, Firmware::Uefi]
-            .into_iter()
-            .flat_map(|firmware| {
-                (profile.boot.iter()).map(move |(cpu, files)| (*cpu, firmware, files))
-            });
-        let mut paths: Vec<String> = platforms
-            .flat_map(|(cpu, firmware, files)| {
-                let values = self.values(Some((cpu, firmware)));
-                let sources = std::iter::once(&files.kernel).chain(&files.initrd);
-                let render = move |source: &String| render::render_text("file", source, &values);
-                sources.filter_map(move |source| render(source).ok())
-            })
-            .filter(|path| !path.contains("://"))
-            .map(|path| path.trim_start_matches('/').to_owned())
-            .collect();
-        paths.sort();
-        paths.dedup();
-        paths
+        let mut found = Vec::new();
+        for ((cpu, files), firmware) in (profile.boot.iter())
+            .flat_map(|boot| [Firmware::Bios, Firmware::Uefi].map(|firmware| (boot, firmware)))
+        {
+            let values = self.values(Some((*cpu, firmware)));
+            let kernel = std::iter::once((BootFile::Kernel, &files.kernel));
+            let initrds = files.initrd.iter().map(|source| (BootFile::Initrd, source));
+            for (which, source) in kernel.chain(initrds) {
+                // One that cannot be made is not served either.
+                let path = render::render_text("file", source, &values).unwrap_or_default();
+                let is_ours = !path.is_empty() && !path.contains("://");
+                let entry = (which, path.trim_start_matches('/').to_owned());
+                if is_ours && !found.contains(&entry) {
+                    found.push(entry);
+                }
+            }
+        }
+        found
     }
 
     fn network_script(

@@ -13,7 +13,7 @@ use http_body::{Frame, SizeHint};
 use tower::ServiceExt as _;
 use tower_http::services::ServeDir;
 
-use crate::model::{Event, Transfer};
+use crate::model::{Ended, Event, Transfer};
 use crate::observe::emit;
 
 /// Larger reads cost half the processor time of the default (measured with 1 GiB files).
@@ -197,7 +197,9 @@ impl http_body::Body for Told {
 impl Drop for Told {
     fn drop(&mut self) {
         let mut transfer = self.transfer.clone();
-        transfer.complete = self.expected.is_none_or(|all| transfer.bytes >= all);
+        if self.expected.is_none_or(|all| transfer.bytes >= all) {
+            transfer.ended = Ended::Complete;
+        }
         transfer.elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         emit(&Event::Served(transfer));
     }

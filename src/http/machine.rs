@@ -93,10 +93,10 @@ pub(super) async fn boot_script(
                 asker.token = Some(token.unwrap_or(Token([0; 16])));
             }
             let made = asker.boot_script(cpu, firmware);
-            return shared.answered(&place, &asker, made);
+            return shared.answered(&place, &asker, made, verdict);
         }
     };
-    shared.answered(&place, &asker, made)
+    shared.answered(&place, &asker, made, verdict)
 }
 
 pub(super) async fn nocloud(
@@ -286,7 +286,7 @@ impl Shared {
         match self.with_secrets(asker).await {
             Ok(asker) => {
                 let made = asker.document(document);
-                self.answered(place, &asker, made)
+                self.answered(place, &asker, made, "")
             }
             Err(error) => failure(&title, document.name(), &error),
         }
@@ -298,6 +298,7 @@ impl Shared {
         place: &Place<'_>,
         asker: &Asker<'_>,
         made: Result<String, NoDocument>,
+        answer: impl std::fmt::Display,
     ) -> Response<Body> {
         match made {
             Ok(text) => {
@@ -308,6 +309,7 @@ impl Shared {
                     client: place.ends.client(),
                     bytes: text.len(),
                     elapsed_ms: millis(place.started),
+                    answer: answer.to_string(),
                 });
                 text_response(place.path, text)
             }

@@ -40,7 +40,7 @@ use super::machine::{self, FirstComers, Place};
 use super::pace::{Pace, Paced};
 use super::tls::Tls;
 use super::{attempt, secrets};
-use crate::model::{Event, Transfer, Why};
+use crate::model::{Ended, Event, Transfer, Why};
 use crate::net::now_secs;
 use crate::observe::emit;
 use crate::store::Store;
@@ -196,7 +196,8 @@ impl Shared {
         let catalog = self.store().catalog();
         let asker = Asker::of(&reservation, &catalog, "");
         let asked: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-        let is_its = asker.boot_files().contains(&asked.join("/"));
+        let asked = asked.join("/");
+        let is_its = asker.boot_files().iter().any(|(_, path)| *path == asked);
         is_its.then(|| {
             let place = Place::new(ends, path);
             let why = format!("the machine does not boot it now: {}", why.text());
@@ -251,7 +252,7 @@ impl Shared {
             machine: self.machine_at(ends.client()),
             status: code.as_u16(),
             bytes: 0,
-            complete: false,
+            ended: Ended::Cut,
             elapsed_ms: 0,
         };
         let length = response.headers().get(CONTENT_LENGTH);

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{ClientArch, NakReason, Silence};
+use super::{ClientArch, NakReason, Silence, Subject};
 
 /// One outcome. `observe::emit` makes a log line and a counter of it; nothing else logs.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +50,8 @@ pub enum Event {
         client: IpAddr,
         bytes: usize,
         elapsed_ms: u64,
+        /// What a boot script does, in words; empty of any other document.
+        answer: String,
     },
     /// A template failed; the machine saw the request id alone.
     RenderFailed {
@@ -83,6 +85,12 @@ pub enum Event {
         client: IpAddr,
         path: String,
         reason: String,
+    },
+    /// A machine does not go on: what should have followed on its last step did not.
+    Stalled {
+        subject: Subject,
+        what: &'static str,
+        hint: &'static str,
     },
     /// A reservation was written.
     Reserved {
@@ -155,7 +163,41 @@ pub struct Transfer {
     pub machine: Option<String>,
     pub status: u16,
     pub bytes: u64,
-    /// Whether the last octet was handed to the network.
-    pub complete: bool,
+    pub ended: Ended,
     pub elapsed_ms: u64,
+}
+
+/// How a transfer ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The last octet was handed to the network; over TFTP, was acknowledged.
+    Complete,
+    /// The client wanted to know the file's size and no more, as UEFI does before each file.
+    SizeAsked,
+    /// The client stopped it, over TFTP with this ERROR.
+    Aborted { code: u16, text: String },
+    /// The client fell silent.
+    TimedOut,
+    /// The client began anew, from the same port.
+    Replaced,
+    /// We stopped it, or could not go on.
+    Cut,
+}
+
+impl Ended {
+    pub fn is_complete(&self) -> bool {
+        matches!(self, Self::Complete)
+    }
+
+    /// A word for log and metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::SizeAsked => "size_asked",
+            Self::Aborted { .. } => "aborted",
+            Self::TimedOut => "timed_out",
+            Self::Replaced => "replaced",
+            Self::Cut => "cut",
+        }
+    }
 }

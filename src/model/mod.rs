@@ -14,11 +14,12 @@ mod profile;
 mod reservation;
 mod silence;
 mod subnet;
+mod timeline;
 mod uuid;
 
 pub use arch::{ClientArch, Cpu, Firmware};
 pub use class::{Class, Match};
-pub use event::{Dhcp, Event, Transfer};
+pub use event::{Dhcp, Ended, Event, Transfer};
 pub use lease::{BindingChange, ClientKey, Lease, LeaseState, OFFER_HOLD_SECS};
 pub use mac::{MacAddr, MalformedMac};
 pub use machine::{
@@ -32,4 +33,5 @@ pub use reservation::{
 };
 pub use silence::{NakReason, Silence};
 pub use subnet::{AddressProbe, ClientPolicy, Pool, Subnet};
+pub use timeline::{Entry, Kind, Subject};
 pub use uuid::{MalformedUuid, Uuid};

@@ -4,6 +4,7 @@
 pub mod arp;
 mod batch;
 pub mod icmp;
+pub mod udp;
 pub mod watch;
 
 use std::io;

@@ -1,18 +1,22 @@
-//! What happened, told once. In: an `Event`. Out: one log line and one counter. Nothing else in the service logs or counts, so
-//! that this match is the list of all it ever says.
+//! What happened, told once. In: an `Event`. Out: one log line, one counter, and an entry of the timeline of the machine it is
+//! about. Nothing else in the service logs or counts, so that this match is the list of all it ever says.
 //!
 //! Labels of metrics come from closed sets; no MAC, name or path ever becomes one. Secrets, variables and rendered documents
 //! are in no event.
 
 mod format;
+mod history;
+mod journal;
 mod lines;
+pub mod notes;
+pub mod timeline;
 
 use metrics::counter;
 
 pub use self::format::Text;
 pub use self::lines::{Lines, gather};
 
-use crate::model::{Dhcp, Event};
+use crate::model::{Dhcp, Ended, Event};
 
 macro_rules! dhcp_line {
     ($level:ident, $dhcp:expr, $($extra:tt)*) => {{
@@ -35,9 +39,10 @@ macro_rules! dhcp_line {
     }};
 }
 
-/// Logs and counts one event.
+/// Logs and counts one event, and leaves it for the timeline.
 pub fn emit(event: &Event) {
     count(event);
+    timeline::leave(event);
     match event {
         Event::Listening {
             protocol,
@@ -66,6 +71,14 @@ pub fn emit(event: &Event) {
             dhcp_line!(info, dhcp, reason = reason.as_str(), "silent")
         }
         Event::SendFailed { dhcp, error } => dhcp_line!(error, dhcp, error, "not sent"),
+        Event::Served(t) if t.ended == Ended::SizeAsked => tracing::info!(
+            protocol = t.protocol,
+            path = t.path,
+            client = %t.client,
+            machine = t.machine,
+            elapsed_ms = t.elapsed_ms,
+            "told the size"
+        ),
         Event::Served(t) => tracing::info!(
             protocol = t.protocol,
             path = t.path,
@@ -73,7 +86,9 @@ pub fn emit(event: &Event) {
             machine = t.machine,
             status = t.status,
             bytes = t.bytes,
-            complete = t.complete,
+            complete = t.ended.is_complete(),
+            ended = t.ended.as_str(),
+            error = error_of(&t.ended),
             elapsed_ms = t.elapsed_ms,
             "served"
         ),
@@ -90,8 +105,9 @@ pub fn emit(event: &Event) {
             client,
             bytes,
             elapsed_ms,
+            answer,
         } => {
-            tracing::info!(protocol = "http", document, machine, mac, %client, bytes, elapsed_ms, "rendered")
+            tracing::info!(protocol = "http", document, machine, mac, %client, bytes, elapsed_ms, answer, "rendered")
         }
         Event::RenderFailed {
             document,
@@ -132,6 +148,11 @@ pub fn emit(event: &Event) {
             reason,
             ..
         } => tracing::warn!(protocol, machine, %client, path, reason, "refused"),
+        Event::Stalled {
+            subject,
+            what,
+            hint,
+        } => tracing::warn!(%subject, what, hint, "stalled"),
         Event::Reserved {
             machine,
             mac,
@@ -174,6 +195,14 @@ pub fn emit(event: &Event) {
     }
 }
 
+/// What the client said when it stopped a transfer.
+fn error_of(ended: &Ended) -> Option<String> {
+    match ended {
+        Ended::Aborted { code, text } => Some(format!("{code} {text}")),
+        _ => None,
+    }
+}
+
 fn count(event: &Event) {
     match event {
         Event::Offered(_) => counter!("bootjack_dhcp_offers_total").increment(1),
@@ -186,7 +215,9 @@ fn count(event: &Event) {
         }
         Event::SendFailed { .. } => counter!("bootjack_dhcp_send_failures_total").increment(1),
         Event::Served(t) => {
-            counter!("bootjack_transfers_total", "protocol" => t.protocol).increment(1);
+            let (protocol, ended) = (t.protocol, t.ended.as_str());
+            counter!("bootjack_transfers_total", "protocol" => protocol, "ended" => ended)
+                .increment(1);
             counter!("bootjack_transfer_bytes_total", "protocol" => t.protocol).increment(t.bytes);
         }
         Event::RequestRefused { protocol, .. } => {
@@ -201,6 +232,7 @@ fn count(event: &Event) {
         Event::CalledBack { what, .. } => {
             counter!("bootjack_call_backs_total", "what" => *what).increment(1);
         }
+        Event::Stalled { .. } => counter!("bootjack_stalls_total").increment(1),
         Event::Rendered { .. } => counter!("bootjack_documents_total").increment(1),
         Event::RenderFailed { .. } => counter!("bootjack_render_failures_total").increment(1),
         Event::Reserved { change, .. } => {

@@ -88,7 +88,7 @@ args = ["console=ttyS0,115200n8", "{argument}", "ds=nocloud;s={{{{ seed_url }}}}
 }
 
 /// Kernel and initramfs of the tiny guest: as the environment says, or as `deploy/guest/tiny.sh` makes them.
-fn guest() -> &'static Path {
+pub fn guest() -> &'static Path {
     static GUEST: OnceLock<PathBuf> = OnceLock::new();
     GUEST.get_or_init(|| match std::env::var_os("BOOTJACK_GUEST_DIR") {
         Some(directory) => directory.into(),
@@ -250,6 +250,12 @@ fn uefi_boots_it_through_snponly_and_what_a_call_changes_at_its_next_boot() {
     ];
     wanted.extend(FROM_THE_SCRIPT_ON);
     assert_steps(&lab.service.log(), &wanted);
+    // OVMF asks for the size, stops that transfer, and asks for the file from the same port.
+    let log = lab.service.log();
+    let tftp = |line: &&Value| line["protocol"] == "tftp" && line["path"] == "snponly.efi";
+    let told: Vec<&Value> = log.iter().filter(tftp).collect();
+    let words: Vec<&Value> = told.iter().map(|line| &line["message"]).collect();
+    assert_eq!(words, ["told the size", "served"], "{told:?}");
 
     let other_key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAISecond other@somewhere";
     let changed = Reservation {

@@ -6,7 +6,9 @@ use serde_json::Value;
 use tonic::Code;
 
 use crate::support::api::{self, Api, Http, Response, node};
+use crate::support::dhcp::{Packet, Segment};
 use crate::support::netns::{Netns, server_and_client};
+use crate::support::qemu::{Firmware, Machine};
 use crate::support::service::{Home, Service};
 
 /// An installing profile and one that is served on every boot, with a document each.
@@ -31,7 +33,7 @@ struct Lab {
     home: Home,
     service: Service,
     config: String,
-    _client: Netns,
+    client: Netns,
 }
 
 impl Lab {
@@ -58,7 +60,7 @@ impl Lab {
             home,
             service,
             config,
-            _client: client,
+            client,
         }
     }
 
@@ -107,6 +109,44 @@ impl Lab {
         Self { service, ..self }
     }
 
+    /// What happened to the machine, as far as it is kept.
+    fn events(&self) -> Vec<v1::Event> {
+        let request = v1::WatchEventsRequest {
+            name: "machines/node-10".to_owned(),
+            ..v1::WatchEventsRequest::default()
+        };
+        let events = Api::unix(&self.home).machines(async |client| {
+            let mut stream = client.watch_events(request).await?.into_inner();
+            let mut events = Vec::new();
+            while let Some(told) = stream.message().await? {
+                events.extend(told.event);
+            }
+            Ok(tonic::Response::new(events))
+        });
+        events.expect("they are kept")
+    }
+
+    /// The same in a word each, with what they are about.
+    fn steps(&self) -> Vec<String> {
+        let step = |event: &v1::Event| {
+            let kind = event.kind().as_str_name().to_ascii_lowercase();
+            let what = event.what.rsplit('/').next().unwrap_or_default();
+            format!("{kind} {}", what.split('?').next().unwrap_or_default())
+        };
+        self.events().iter().map(step).collect()
+    }
+
+    /// Runs the command line, and answers its exit status and what it said.
+    fn bootjack(&self, arguments: &[&str]) -> (i32, String) {
+        let output = bootjack(&self.home)
+            .args(arguments)
+            .output()
+            .expect("it runs");
+        let said = [output.stdout, output.stderr].concat();
+        let code = output.status.code().expect("it ends");
+        (code, String::from_utf8(said).expect("UTF-8"))
+    }
+
     /// Waits until this was told of the machine's life.
     fn wait_for_change(&self, change: &str) -> Value {
         self.service
@@ -136,6 +176,14 @@ impl Lab {
         };
         Api::unix(&self.home).machines(async |client| client.set_next_boot(request).await)
     }
+}
+
+/// The command line beside the service, told where it listens.
+fn bootjack(home: &Home) -> std::process::Command {
+    let program = std::path::Path::new(crate::support::service::program());
+    let mut command = std::process::Command::new(program.with_file_name("bootjack"));
+    command.env("BOOTJACK_SERVER", home.api());
+    command
 }
 
 fn is_local(script: &str) -> bool {
@@ -555,7 +603,7 @@ fn where_no_lease_says_who_a_machine_is_it_is_who_fetched_its_script_first() {
 
 #[test]
 fn behind_a_translator_of_addresses_the_token_opens_alone() {
-    let (netns, _client) = server_and_client("52:54:00:00:00:0a");
+    let (netns, client) = server_and_client("52:54:00:00:00:0a");
     let home = Home::new();
     home.write("profiles/installer/profile.toml", INSTALLER);
     home.write("profiles/installer/user-data.j2", USER_DATA);
@@ -569,7 +617,7 @@ fn behind_a_translator_of_addresses_the_token_opens_alone() {
         home,
         service,
         config,
-        _client,
+        client,
     };
     lab.reserve("installer");
     let base = lab.begin();
@@ -683,7 +731,7 @@ fn with_secrets(more: &str) -> Lab {
         home,
         service,
         config,
-        _client: client,
+        client,
     }
 }
 
@@ -778,4 +826,343 @@ fn a_reservation_of_the_file_may_name_a_secret_of_the_environment() {
     );
     let got = lab.get("/machines/52-54-00-00-00-0a/documents/d");
     assert_eq!(got.text(), "of somebody else|\"s3cret: \\\"&<\"\n");
+}
+
+#[test]
+fn a_real_machine_installs_once_and_boots_its_disk_the_next_time() {
+    let lab = Lab::with("", |home| {
+        let guest = crate::firmware::guest();
+        for file in ["vmlinuz", "initrd.img"] {
+            let content = std::fs::read(guest.join(file)).expect("tiny.sh made it");
+            home.write(&format!("http/tiny/{file}"), content);
+        }
+        let profile = r#"installs = true
+[x86_64]
+kernel = "tiny/vmlinuz"
+initrd = ["tiny/initrd.img"]
+args = ["console=ttyS0,115200n8", "ds=nocloud;s={{ seed_url }}", "bootjack.events={{ events_url }}"]
+"#;
+        home.write("profiles/installer/profile.toml", profile);
+    });
+    lab.netns.without_offloads("lan0");
+    lab.reserve("installer");
+    let boot = || {
+        Machine::boot(
+            Firmware::BiosIpxeRom,
+            &lab.client,
+            "52:54:00:00:00:0a",
+            &lab.home,
+        )
+    };
+    let mut waiting = bootjack(&lab.home)
+        .args(["wait", "node-10", "--for", "installed", "--timeout", "10m"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let console = boot().wait_until_off();
+    for said in [
+        "reported started",
+        "user-data: #cloud-config",
+        "reported done",
+    ] {
+        assert!(console.contains(said), "no `{said}`:\n{console}");
+    }
+    // Its address is its own for minutes, not for the subnet's hour.
+    assert!(console.contains(" lease=300 "), "{console}");
+    assert!(waiting.wait().expect("it ends").success());
+    let machine = lab.machine();
+    assert_eq!((machine.state(), machine.attempt), (State::Installed, 1));
+    let steps = lab.steps();
+    let mut rest = steps.iter();
+    for step in [
+        "reserved created",
+        "offer boot.ipxe",
+        "ack boot.ipxe",
+        "lifecycle installing",
+        "script boot.ipxe",
+        "kernel vmlinuz",
+        "initrd initrd.img",
+        "offer ",
+        "ack ",
+        "call_back started",
+        "document meta-data",
+        "document user-data",
+        "call_back done",
+        "lifecycle installed",
+    ] {
+        assert!(rest.any(|other| other == step), "no `{step}`: {steps:#?}");
+    }
+
+    let lab = lab.kill_and_restart();
+    let kept = lab.steps();
+    assert_eq!(kept, steps, "the timeline is kept over a kill");
+    Machine::boot(
+        Firmware::BiosIpxeRom,
+        &lab.client,
+        "52:54:00:00:00:0a",
+        &lab.home,
+    )
+    .wait_for("bootjack: node-10 boots its local disk");
+    let (code, shown) = lab.bootjack(&["machine", "show", "node-10"]);
+    assert_eq!(code, 0, "{shown}");
+    for line in [
+        "state     installed\n",
+        "next boot boots its local disk: installed\n",
+        " script           installs, attempt 1\n",
+        " kernel           tiny/vmlinuz, ",
+        " call-back        done\n",
+        " script           boots its local disk: installed\n",
+    ] {
+        assert!(shown.contains(line), "no `{line}`:\n{shown}");
+    }
+}
+
+#[test]
+fn the_timeline_is_a_stream_that_goes_on_where_it_broke() {
+    let lab = Lab::new("");
+    lab.reserve("installer");
+    let base = lab.begin();
+    let follow = |resume_token: &str| v1::WatchEventsRequest {
+        name: "node-10".to_owned(),
+        resume_token: resume_token.to_owned(),
+        follow: true,
+    };
+    let api = Api::unix(&lab.home);
+    // Follows until this step has come.
+    let until = |token: &str, kind: v1::event::Kind, what: &str| {
+        let request = follow(token);
+        let told = api.machines(async |client| {
+            let mut stream = client.watch_events(request).await?.into_inner();
+            let mut told: Vec<v1::WatchEventsResponse> = Vec::new();
+            loop {
+                let next = stream.message().await?.expect("it goes on");
+                let event = next.event.clone().expect("an event");
+                told.push(next);
+                if event.kind() == kind && event.what == what {
+                    return Ok(tonic::Response::new(told));
+                }
+            }
+        });
+        told.expect("it came")
+    };
+    let first = until("", v1::event::Kind::Script, "boot.ipxe");
+    let token = first.last().expect("some").resume_token.clone();
+    assert_eq!(
+        lab.get(&format!("{base}/events/progress?percent=7")).status,
+        200
+    );
+    assert_eq!(lab.get(&format!("{base}/events/done")).status, 200);
+    let second = until(&token, v1::event::Kind::Lifecycle, "installed");
+    let whats: Vec<String> = (second.iter())
+        .filter_map(|told| Some(told.event.as_ref()?.what.clone()))
+        .collect();
+    assert_eq!(whats, ["progress", "done", "installed"]);
+    drop(api);
+    let lab = lab.kill_and_restart();
+    let request = follow("no number");
+    let refused = Api::unix(&lab.home)
+        .machines(async |client| {
+            client
+                .watch_events(request)
+                .await
+                .map(|_| tonic::Response::new(()))
+        })
+        .expect_err("not ours");
+    assert_eq!(refused.code(), Code::InvalidArgument);
+}
+
+#[test]
+fn every_refusal_and_silent_drop_is_on_the_timeline_with_its_reason() {
+    let lab = Lab::new("");
+    lab.reserve("installer");
+    assert_eq!(
+        api::get_from(&lab.netns, STRANGER, &format!("{SCRIPT}bios")).status,
+        403
+    );
+    let base = lab.begin();
+    assert_eq!(lab.get(&format!("{base}/documents/nothing")).status, 404);
+    let wait = lab.bootjack(&["wait", "node-10", "--timeout", "1s"]);
+    assert_eq!(wait.0, 7, "{}", wait.1);
+    assert_eq!(
+        lab.get(&format!("{base}/events/failed?reason=no+disk"))
+            .status,
+        200
+    );
+    let (code, said) = lab.bootjack(&["wait", "node-10", "--for", "installed"]);
+    assert_eq!(
+        (code, said.as_str()),
+        (
+            5,
+            "bootjack: machine node-10 failed: no disk; see: bootjack machine show node-10\n"
+        )
+    );
+    assert_eq!(lab.bootjack(&["wait", "node-10", "--for", "failed"]).0, 0);
+    let details: Vec<String> = (lab.events().into_iter())
+        .filter(|event| event.kind() == v1::event::Kind::Refused)
+        .map(|event| event.detail)
+        .collect();
+    assert_eq!(
+        details,
+        [
+            "it was asked for from an address that is not the machine's (198.18.0.66)",
+            "node-10 has no document nothing",
+        ]
+    );
+    let token = &base[3..];
+    let journal = std::fs::read_to_string(lab.home.path().join("data/timeline.jsonl"));
+    assert!(!journal.expect("it is there").contains(token));
+    let (code, json) = lab.bootjack(&["machine", "show", "node-10", "--output", "json"]);
+    let json: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!((code, &json["state"]), (0, &"failed".into()));
+    assert_eq!(json["failure_reason"], "no disk");
+    assert!(
+        json["events"]
+            .as_array()
+            .is_some_and(|events| events.len() > 4)
+    );
+}
+
+#[test]
+fn a_boot_that_stands_still_is_named_with_a_hint() {
+    let (netns, segment) = Segment::new();
+    let home = Home::new();
+    home.write("profiles/installer/profile.toml", INSTALLER);
+    home.write("profiles/installer/user-data.j2", USER_DATA);
+    let service = Service::start(&netns, &home, &home.config(""));
+    let made = Api::unix(&home).create(v1::Reservation {
+        profile: "installer".to_owned(),
+        ..node(10)
+    });
+    made.expect("created");
+    let pxe = Packet::discover([0x52, 0x54, 0, 0, 0, 10])
+        .with(60, b"PXEClient:Arch:00000")
+        .with(93, &[0, 0]);
+    segment.ask(&pxe);
+    let line = service.wait_for("stalled", |_| true);
+    assert_eq!(
+        (&line["subject"], &line["what"]),
+        (&"machines/node-10".into(), &"offer sent, no request".into())
+    );
+    let request = v1::GetMachineRequest {
+        name: "node-10".to_owned(),
+    };
+    let machine = Api::unix(&home).machines(async |client| client.get_machine(request).await);
+    let machine = machine.expect("it is there");
+    assert_eq!(machine.stall, "offer sent, no request");
+    assert!(machine.stall_hint.contains("DHCP"), "{machine:?}");
+    let shown = bootjack(&home)
+        .args(["machine", "show", "node-10"])
+        .output();
+    let shown = String::from_utf8(shown.expect("it runs").stdout).expect("UTF-8");
+    assert!(
+        shown.contains("stalled   offer sent, no request"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn machines_that_are_installing_get_short_leases() {
+    let (netns, segment) = Segment::new();
+    let home = Home::new();
+    home.write("profiles/installer/profile.toml", INSTALLER);
+    home.write("profiles/installer/user-data.j2", USER_DATA);
+    home.write("profiles/live/profile.toml", LIVE);
+    let config = home
+        .config("")
+        .replace("[dhcp]", "[dhcp]\ninstall_lease_secs = 120");
+    let _service = Service::start(&netns, &home, &config);
+    let api = Api::unix(&home);
+    for (n, profile) in [(10, "installer"), (11, "live")] {
+        let made = api.create(v1::Reservation {
+            profile: profile.to_owned(),
+            ..node(n)
+        });
+        made.expect("created");
+    }
+    let plain = |n: u8| Packet::discover([0x52, 0x54, 0, 0, 0, n]);
+    let booting = |n: u8| plain(n).with(60, b"PXEClient:Arch:00000").with(93, &[0, 0]);
+    let lease = |packet: &Packet| segment.ask(packet).number(51);
+    assert_eq!(lease(&booting(10)), Some(120), "it begins to install");
+    assert_eq!(
+        lease(&plain(10)),
+        Some(3600),
+        "what runs on it now stays as it is"
+    );
+    assert_eq!(lease(&booting(11)), Some(3600), "nothing is installed");
+    let base = {
+        let script = api::get_from(&netns, MACHINE, &format!("{SCRIPT}bios"));
+        let (_, rest) = script
+            .text()
+            .split_once("seed=http://198.18.0.1")
+            .expect("a seed");
+        rest.split_once("/nocloud/").expect("a URL").0.to_owned()
+    };
+    let explained = std::process::Command::new(crate::support::service::program())
+        .args(["explain", "--mac", "52:54:00:00:00:0a", "--config"])
+        .arg(home.path().join("bootjackd.toml"))
+        .output()
+        .expect("it runs");
+    let explained = String::from_utf8(explained.stdout).expect("UTF-8");
+    for line in [
+        "machine      installing, attempt 1; installs, attempt 1\n",
+        "lease        120 s   (installation)\n",
+    ] {
+        assert!(explained.contains(line), "no `{line}`:\n{explained}");
+    }
+    netns.ip(&["address", "del", &format!("{MACHINE}/32"), "dev", "lo"]);
+    assert_eq!(lease(&plain(10)), Some(120), "the installer's own system");
+    let done = api::get_from(&netns, MACHINE, &format!("{base}/events/done"));
+    assert_eq!(done.status, 200);
+    netns.ip(&["address", "del", &format!("{MACHINE}/32"), "dev", "lo"]);
+    assert_eq!(lease(&booting(10)), Some(3600), "it is installed");
+}
+
+#[test]
+fn machines_are_listed_and_told_what_to_do_by_the_command_line() {
+    let lab = Lab::with("rescue = \"live\"\n", |_| ());
+    lab.reserve("installer");
+    for (arguments, said) in [
+        (
+            &["machine", "list"][..],
+            "NAME     STATE  ATTEMPT  MODE    PROFILE    NEXT BOOT\nnode-10  armed  1        normal  installer  installs, attempt 1\n",
+        ),
+        (
+            &["machine", "hold", "node-10"],
+            "machines/node-10: armed, attempt 1; waits: held\n",
+        ),
+        (
+            &["machine", "release", "52:54:00:00:00:0a"],
+            "machines/node-10: armed, attempt 1; installs, attempt 1\n",
+        ),
+        (
+            &["machine", "rescue", "node-10"],
+            "machines/node-10: armed, attempt 1; boots the rescue profile\n",
+        ),
+        (
+            &["machine", "next-boot", "node-10", "disk"],
+            "machines/node-10: armed, attempt 1; boots its local disk: told so for this boot\n",
+        ),
+        (
+            &["machine", "reinstall", "node-10"],
+            "machines/node-10: armed, attempt 2; installs, attempt 2\n",
+        ),
+        (
+            &["machine", "arm", "node-10"],
+            "machines/node-10: armed, attempt 2; installs, attempt 2\n",
+        ),
+    ] {
+        assert_eq!(
+            lab.bootjack(arguments),
+            (0, said.to_owned()),
+            "{arguments:?}"
+        );
+    }
+    let (code, said) = lab.bootjack(&["machine", "show", "nobody"]);
+    assert_eq!(
+        (code, said.as_str()),
+        (
+            4,
+            "bootjack: reservation nobody does not exist; see: bootjack reservation list\n"
+        )
+    );
 }

@@ -2,4 +2,6 @@
 
 pub mod completion;
 pub mod lab;
+pub mod machine;
 pub mod reservation;
+pub mod wait;
