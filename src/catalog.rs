@@ -3,6 +3,7 @@
 //! In: a change. Out: the next catalog, or a refusal that names the place, what stands in the way and what to do. Copies are
 //! cheap (persistent maps): one write costs O(log n), and a reader never waits.
 
+mod layers;
 mod machines;
 
 use std::collections::BTreeMap;
@@ -14,11 +15,12 @@ use std::time::Duration;
 use imbl::{HashMap, OrdMap};
 use thiserror::Error;
 
+pub use self::layers::{Layer, Layered};
 use self::machines::Machines;
 pub use self::machines::digest;
 use crate::model::{
-    Class, MacAddr, Octets, Options, Profile, Reservation, Source, Subnet, Uuid, check_hostname,
-    check_reservation_id,
+    Class, Group, MacAddr, Octets, Options, Profile, Reservation, Source, Subnet, Uuid, Vars,
+    check_hostname, check_label, check_reservation_id,
 };
 
 /// What the configuration says once and for all.
@@ -30,6 +32,10 @@ pub struct Settings {
     pub options: Options,
     /// In the order of the file; of two that say the same option, the later one wins.
     pub classes: Vec<Class>,
+    /// Variables for every machine.
+    pub vars: Vars,
+    /// In the order of the file; of two that say the same variable, the later one wins.
+    pub groups: Vec<Group>,
     /// The longest lease of a machine that is installing; none: as long as any other.
     pub install_lease: Option<Duration>,
     /// The name of the profile that machines in rescue boot.
@@ -304,21 +310,14 @@ impl Catalog {
         if let Some(problem) = reservation.address.and_then(|a| self.unusable(a)) {
             return invalid("address", problem);
         }
-        if let Some(profile) = &reservation.profile
-            && !self.profiles().contains_key(profile)
-        {
-            let known: Vec<&str> = self.profiles().keys().map(String::as_str).collect();
-            return invalid(
-                "profile",
-                format!(
-                    "profile {profile} does not exist; known are: {}",
-                    known.join(", ")
-                ),
-            );
+        let labels = reservation.labels.iter();
+        if let Some(problem) = labels.filter_map(|(k, v)| check_label(k, v).err()).next() {
+            return invalid("labels", format!("labels: {problem}"));
         }
         if let Some(problem) = self.unreadable(reservation) {
             return invalid("vars", problem);
         }
+        self.check_profile(reservation)?;
         self.check_untaken(reservation)
     }
 

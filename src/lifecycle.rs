@@ -4,10 +4,13 @@
 //! DHCP, TFTP and HTTP all ask `may_netboot`, so that none of them can contradict another; what they do not ask is the
 //! timeline, so that a restart cannot install anything again.
 
+mod changes;
+
 use std::net::IpAddr;
 
 use thiserror::Error;
 
+pub use self::changes::changes;
 use crate::catalog::{Catalog, digest};
 use crate::model::{
     BootFrom, Failure, Install, LocalBoot, Machine, Mode, NextBoot, Phase, Profile, Reservation,
@@ -100,7 +103,7 @@ pub fn may_netboot(machine: Option<&Machine>, profile: Option<&Profile>, now_sec
         (None, Mode::Held) => return Verdict::Refuse(Why::Held),
         (Some(BootFrom::Network), _) | (None, Mode::Normal) => {}
     }
-    let Some(profile) = profile.filter(|profile| !profile.boot.is_empty()) else {
+    let Some(profile) = profile.filter(|profile| profile.boots()) else {
         return Verdict::LocalDisk(Why::NothingToBoot);
     };
     let Some(install) = profile.install else {
@@ -271,42 +274,6 @@ fn has_run_out(machine: &Machine, install: Install, now_secs: u64) -> bool {
         .since_secs
         .saturating_add(install.deadline.as_secs());
     machine.phase == Phase::Installing && now_secs >= ends
-}
-
-/// What is told of a machine that is another than before: a word for each change, and its reason.
-pub fn changes(before: &Machine, after: &Machine) -> Vec<(&'static str, Option<String>)> {
-    let mut changes = Vec::new();
-    if (before.attempt, &before.phase) != (after.attempt, &after.phase) {
-        let reason = match &after.phase {
-            Phase::Failed(failure) => Some(failure.reason.clone()),
-            Phase::Armed if after.retries_used > 0 => {
-                Some("deadline; it is tried again".to_owned())
-            }
-            _ => None,
-        };
-        changes.push((after.phase.as_str(), reason));
-    }
-    if before.mode != after.mode {
-        let word = match after.mode {
-            Mode::Normal => "released",
-            Mode::Held => "held",
-            Mode::Rescue => "rescue",
-        };
-        changes.push((word, None));
-    }
-    match (before.next_boot, after.next_boot) {
-        (before, Some(after)) if before.map(|asked| asked.from) != Some(after.from) => {
-            changes.push(("next_boot", Some(after.from.as_str().to_owned())));
-        }
-        (Some(before), None) if before.taken_secs.is_none() => {
-            changes.push(("next_boot", Some("as usual".to_owned())));
-        }
-        _ => {}
-    }
-    if before.ready_secs.is_none() && after.ready_secs.is_some() {
-        changes.push(("ready", None));
-    }
-    changes
 }
 
 /// The machine once its deadline is held against the time: armed again while retries remain, or else failed.

@@ -39,7 +39,7 @@ const RULES: [Rule; 8] = [
         after: |e| e.kind == Kind::Ack && !e.what.is_empty() && !names_script(e),
         within_secs: 20,
         what: "address given, network boot program not fetched",
-        hint: "TFTP does not reach the server: look at firewalls for 69/udp; firmware that gives up at once may want UEFI HTTP boot",
+        hint: "the server is not reached: look at firewalls for 69/udp (TFTP), or 80/tcp where the firmware boots over HTTP",
     },
     Rule {
         after: |e| e.kind == Kind::Program,
@@ -81,6 +81,8 @@ pub fn find<'a>(entries: impl DoubleEndedIterator<Item = &'a Entry>, now_ms: u64
             entry.kind,
             Kind::Stalled | Kind::Refused | Kind::Silent | Kind::Reserved
         )
+        // UEFI asks for a program once to learn its size alone, and that end is noticed late.
+        || (entry.kind == Kind::Program && entry.detail == "cut off")
     };
     let last = entries.rev().find(|entry| !moves_nothing(entry))?;
     let rule = RULES.iter().find(|rule| (rule.after)(last))?;
@@ -190,6 +192,7 @@ mod tests {
             entry(1, Kind::Document, "user-data", ""),
             entry(1, Kind::Lifecycle, "installed", ""),
             entry(1, Kind::CallBack, "progress", ""),
+            entry(1, Kind::Program, "snponly.efi", "cut off"),
         ] {
             assert_eq!(find([&last].into_iter(), u64::MAX), None, "{last:?}");
         }

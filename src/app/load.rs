@@ -1,6 +1,7 @@
 //! The configuration as this machine finds it. In: the file's path. Out: a configuration whose profiles are read and whose
 //! directories exist, or every problem at once.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -9,6 +10,7 @@ use thiserror::Error;
 use crate::catalog::{Catalog, Change, Settings};
 use crate::config::reader::{Problem, Problems};
 use crate::config::{self, Config};
+use crate::model::Profile;
 use crate::store::profiles;
 
 /// What is wrong with the configuration; nothing was started.
@@ -39,6 +41,11 @@ pub fn load(path: &Path) -> anyhow::Result<Loaded> {
         .ok();
     let (config, mut list) = config::read(&text, profiles.as_ref());
     list.extend(missing_directories(&config));
+    list.extend(
+        profiles
+            .as_ref()
+            .and_then(|known| unfit_rescue(&config, known)),
+    );
     list.sort();
     if !list.is_empty() {
         all.insert(0, Problems { file, list });
@@ -51,6 +58,8 @@ pub fn load(path: &Path) -> anyhow::Result<Loaded> {
         profiles,
         options: config.options.clone(),
         classes: config.classes.clone(),
+        vars: config.vars.clone(),
+        groups: config.groups.clone(),
         install_lease: Some(config.dhcp.install_lease),
         rescue_profile: config.boot.rescue.clone(),
         secrets_dir: config.secrets_dir.clone(),
@@ -60,6 +69,30 @@ pub fn load(path: &Path) -> anyhow::Result<Loaded> {
         catalog = catalog.with(&Change::Create(at.value.clone()))?;
     }
     Ok(Loaded { config, catalog })
+}
+
+/// A rescue that is named must be there, and must not be what it is to rescue from.
+fn unfit_rescue(config: &Config, profiles: &BTreeMap<String, Profile>) -> Option<Problem> {
+    let (place, name) = ("boot.rescue", &config.boot.rescue);
+    let line = *config.lines.get(place)?;
+    let text = match profiles.get(name) {
+        None => {
+            let known: Vec<&str> = profiles.keys().map(String::as_str).collect();
+            format!(
+                "profile {name} does not exist; known are: {}",
+                known.join(", ")
+            )
+        }
+        Some(profile) if profile.install.is_some() => {
+            format!("profile {name} installs; a rescue is served on every boot")
+        }
+        Some(_) => return None,
+    };
+    Some(Problem {
+        line,
+        place: place.to_owned(),
+        text,
+    })
 }
 
 fn missing_directories(config: &Config) -> Vec<Problem> {

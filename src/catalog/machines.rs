@@ -33,14 +33,10 @@ impl Catalog {
         self.machine(self.machines.by_token.get(digest)?)
     }
 
-    /// The reservation's profile.
-    pub fn profile_of(&self, reservation: &Reservation) -> Option<&Profile> {
-        self.profiles().get(reservation.profile.as_ref()?)
-    }
-
-    /// The profile of machines that are to be rescued, if there is one.
+    /// The profile of machines that are to be rescued, if there is one; never one that installs.
     pub fn rescue_profile(&self) -> Option<&Profile> {
-        self.profiles().get(&self.settings.rescue_profile)
+        let profile = self.profiles().get(&self.settings.rescue_profile)?;
+        Some(profile).filter(|profile| profile.install.is_none())
     }
 
     /// Why a secret of the reservation is not read, if one is not: who calls the API may have read what lies in `secrets.dir`,

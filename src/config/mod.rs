@@ -2,6 +2,7 @@
 //! numbers. Touches no file but the text it is given: whether directories exist is the app's to see.
 
 mod classes;
+mod groups;
 mod layers;
 pub mod reader;
 mod reservations;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 pub use self::classes::parse_arch;
 use self::classes::read_classes;
+use self::groups::read_groups;
 pub use self::layers::read_local_boot;
 use self::layers::read_options;
 use self::reader::{At, Problem, Reader, Section};
@@ -25,7 +27,7 @@ use self::subnets::read_subnets;
 use crate::dhcp::answer::Mode;
 use crate::dhcp::limit::Limit;
 use crate::http::access::Bind;
-use crate::model::{Class, Options, Profile, Reservation, Subnet};
+use crate::model::{Class, Group, Options, Profile, Reservation, Subnet, Vars};
 
 /// Where leases and reservations are kept unless the file says otherwise.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/bootjack";
@@ -56,6 +58,9 @@ pub struct Config {
     pub admin: Admin,
     /// Where secrets are that reservations made over the API may name; without it they may name none.
     pub secrets_dir: Option<PathBuf>,
+    /// Variables for every machine.
+    pub vars: Vars,
+    pub groups: Vec<Group>,
     /// Those of the file, each with its line.
     pub reservations: Vec<At<Reservation>>,
     /// The line of every path and address in it, for problems that only the machine it runs on can show.
@@ -160,6 +165,11 @@ pub fn profiles_dir(text: &str) -> Option<At<PathBuf>> {
 
 fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -> Config {
     let mut lines = BTreeMap::new();
+    let mut boot = root.section("boot");
+    let rescue = boot.text("rescue").map(|at| {
+        lines.insert("boot.rescue", at.line);
+        at.value
+    });
     let mut path = |section: &mut Section, key: &'static str, place: &'static str| {
         let at = section.text(key)?;
         if at.value.is_empty() {
@@ -172,13 +182,11 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
     let data_dir = path(root, "data_dir", "data_dir").unwrap_or_else(|| DEFAULT_DATA_DIR.into());
     let mut tftp = root.section("tftp");
     let mut http = root.section("http");
-    let mut boot = root.section("boot");
     let tftp_root = path(&mut tftp, "root", "tftp.root");
     let files = path(&mut http, "files", "http.files");
     let bind_documents = read_bind(&mut http);
     let rate_limit_mib = http.whole_number("rate_limit_mib", 0, 1_000_000);
     let tls = http.has("tls").then(|| read_tls(&mut http.section("tls")));
-    let rescue = boot.text("rescue").map(|at| at.value);
     let programs = path(&mut boot, "programs", "boot.programs");
     let profiles_dir = path(&mut boot, "profiles", "boot.profiles");
     let mut secrets = root.section("secrets");
@@ -208,7 +216,10 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
     let options = read_options(root);
     let subnets = read_subnets(root);
     let classes = read_classes(root, &subnets);
-    let reservations = read_reservations(root, &subnets, profiles);
+    let vars = root.vars("vars", &[]);
+    let groups = read_groups(root, profiles);
+    let common = (&vars, &groups[..]);
+    let reservations = read_reservations(root, &subnets, common, profiles);
     Config {
         data_dir,
         dhcp,
@@ -239,6 +250,8 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
             listen: admin_listen,
         },
         secrets_dir,
+        vars,
+        groups,
         reservations,
         lines,
     }

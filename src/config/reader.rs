@@ -130,6 +130,11 @@ impl Section {
         report(&self.found, line, self.place(key), text);
     }
 
+    /// The line a key stands on, without asking for it.
+    pub fn line_of(&self, key: &str) -> Option<usize> {
+        self.entries.get(key).map(|at| at.line)
+    }
+
     /// Whether the key is there, without asking for it.
     pub fn has(&self, key: &str) -> bool {
         self.entries.contains_key(key)

@@ -4,20 +4,31 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use super::groups::read_labels;
 use super::layers::{read_local_boot, read_options, read_program};
 use super::reader::{At, Section};
 use crate::catalog::{Catalog, Change, Refusal, Settings};
-use crate::model::{MacAddr, Octets, Profile, Reservation, Source, Subnet, Uuid};
+use crate::model::{Group, MacAddr, Octets, Profile, Reservation, Source, Subnet, Uuid, Vars};
 
 pub(super) fn read_reservations(
     root: &mut Section,
     subnets: &[At<Subnet>],
+    (vars, groups): (&Vars, &[Group]),
     profiles: Option<&BTreeMap<String, Profile>>,
 ) -> Vec<At<Reservation>> {
     let subnets = subnets.iter().map(|at| at.value.clone()).collect();
     let mut catalog = Catalog::new(Settings {
         subnets,
         profiles: profiles.cloned().unwrap_or_default(),
+        vars: vars.clone(),
+        // A group's profile that does not exist was reported there.
+        groups: (groups.iter().cloned())
+            .map(|mut group| {
+                let exists = |name: &String| profiles.is_some_and(|all| all.contains_key(name));
+                group.profile = group.profile.filter(exists);
+                group
+            })
+            .collect(),
         ..Settings::default()
     });
     let mut reservations = Vec::new();
@@ -85,7 +96,11 @@ fn read_reservation(section: &mut Section) -> Option<(Reservation, Lines)> {
     let client_ids = read_octets(section, "client_ids");
     let circuit_ids = read_octets(section, "circuit_ids");
     let mut reservation = Reservation::of(String::new(), Source::ConfigFile);
+    for key in ["vars", "labels"] {
+        lines.extend(section.line_of(key).map(|line| (key, line)));
+    }
     reservation.vars = section.vars("vars", &[]);
+    reservation.labels = read_labels(section, "labels");
     reservation.options = read_options(section);
     reservation.program = read_program(section);
     reservation.local_boot = read_local_boot(section);

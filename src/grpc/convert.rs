@@ -21,7 +21,7 @@ use crate::store::ChangeError;
 /// What every resource name starts with.
 const COLLECTION: &str = "reservations/";
 /// Fields that an update can change, in the order of the message.
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 13] = [
     "mac",
     "address",
     "hostname",
@@ -34,6 +34,7 @@ const FIELDS: [&str; 12] = [
     "options",
     "program",
     "local_boot",
+    "labels",
 ];
 /// Objects in variables may be nested this deep.
 const DEEPEST: usize = 16;
@@ -79,6 +80,7 @@ pub(super) fn to_message(reservation: &Reservation) -> v1::Reservation {
         program: reservation.program.clone().unwrap_or_default(),
         local_boot: (reservation.local_boot)
             .map_or_else(String::new, |how| how.as_str().to_owned()),
+        labels: reservation.labels.clone(),
     }
 }
 
@@ -185,6 +187,7 @@ fn masked_fields(
         "options" => !message.options.is_empty(),
         "program" => !message.program.is_empty(),
         "local_boot" => !message.local_boot.is_empty(),
+        "labels" => !message.labels.is_empty(),
         _ => !message.vars.is_empty(),
     };
     let paths = match mask {
@@ -273,6 +276,7 @@ fn set_field(
         }
         "hostname" => reservation.hostname = text(&message.hostname),
         "profile" => reservation.profile = text(&message.profile),
+        "labels" => reservation.labels.clone_from(&message.labels),
         _ => reservation.vars = to_vars(&message.vars)?,
     }
     Ok(())

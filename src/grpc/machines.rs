@@ -15,7 +15,7 @@ use super::server::page_size;
 use super::{convert, events};
 use crate::catalog::Catalog;
 use crate::lifecycle::{self, Command};
-use crate::model::{BootFrom, Failure, Machine, Mode, Phase, Reservation, Subject};
+use crate::model::{BootFrom, Failure, MacAddr, Machine, Mode, Phase, Reservation, Subject};
 use crate::net::now_secs;
 use crate::observe::emit;
 use crate::observe::timeline::{Timeline, now_ms};
@@ -166,7 +166,10 @@ impl Machines for Lives {
         let catalog = self.store.catalog();
         let subject = match request.name.parse::<Subject>() {
             _ if request.name.is_empty() => None,
-            Ok(client @ Subject::Client(_)) => Some(client),
+            Ok(Subject::Client(key)) => {
+                let mac = key.parse::<MacAddr>().map(|mac| mac.to_string());
+                Some(Subject::Client(mac.unwrap_or(key)))
+            }
             _ => {
                 let own = convert::find_in(COLLECTION, &catalog, &request.name)?;
                 Some(Subject::Machine(own.id.clone()))
@@ -221,7 +224,7 @@ fn to_message(catalog: &Catalog, reservation: &Reservation, stall: Option<Stall>
     v1::Machine {
         name: format!("{COLLECTION}{}", reservation.id),
         title: reservation.title().to_owned(),
-        profile: reservation.profile.clone().unwrap_or_default(),
+        profile: (catalog.profile_name_of(reservation).unwrap_or_default()).to_owned(),
         state: match machine.phase {
             Phase::Idle => machine::State::Idle,
             Phase::Armed => machine::State::Armed,

@@ -50,11 +50,23 @@ impl World<'_> {
             return Access::Granted;
         }
         match known {
-            _ if !own.is_empty() => Access::Denied,
+            _ if !own.is_empty() || self.is_anothers(reservation, peer) => Access::Denied,
             None => Access::FirstComer,
             Some(known) if known == peer => Access::Granted,
             Some(_) => Access::Denied,
         }
+    }
+
+    /// Whether the address is known to be somebody else's: who has a lease of ours is not a machine that has none.
+    fn is_anothers(&self, reservation: &Reservation, peer: IpAddr) -> bool {
+        let IpAddr::V4(peer) = peer else {
+            return false;
+        };
+        let reserved = self.catalog.by_address(peer);
+        let lease = (self.bindings.at(peer))
+            .filter(|lease| lease.state == LeaseState::Bound && lease.is_current(self.now_secs));
+        self.gives_addresses
+            && (reserved.is_some_and(|other| other.id != reservation.id) || lease.is_some())
     }
 
     /// The addresses that are the machine's by reservation or lease.
@@ -93,7 +105,7 @@ impl World<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::Settings;
+    use crate::catalog::{Change, Settings};
     use crate::model::{BindingChange, MacAddr, Source, Subnet};
 
     const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
@@ -187,6 +199,46 @@ mod tests {
             access(&reserved, &[], beside_another, None, 200),
             Access::FirstComer
         );
+    }
+
+    #[test]
+    fn who_holds_an_address_of_ours_is_not_taken_for_a_machine_that_has_none() {
+        let catalog = Catalog::new(Settings {
+            subnets: vec![Subnet::of("198.18.0.0/24".parse().expect("a network"))],
+            ..Settings::default()
+        });
+        let mut other = machine(Some(20));
+        (other.id, other.mac) = ("node-2".into(), Some(MacAddr([0x52, 0x54, 0, 0, 0, 2])));
+        let catalog = catalog.with(&Change::Create(other)).expect("fits");
+        let mut bindings = Bindings::default();
+        bindings.apply(BindingChange::Put(Lease {
+            address: at(66),
+            client: ClientKey::Mac(MacAddr([2, 0, 0, 0, 0, 66])),
+            state: LeaseState::Bound,
+            expires_secs: 100,
+            hostname: None,
+            reservation: None,
+            circuit_id: None,
+        }));
+        let world = World {
+            catalog: &catalog,
+            bindings: &bindings,
+            bind: Bind::Lease,
+            gives_addresses: true,
+            now_secs: 50,
+        };
+        let pooled = machine(None);
+        for (peer, access) in [
+            (20, Access::Denied),
+            (66, Access::Denied),
+            (67, Access::FirstComer),
+        ] {
+            assert_eq!(
+                world.access(&pooled, None, at(peer).into()),
+                access,
+                "{peer}"
+            );
+        }
     }
 
     #[test]

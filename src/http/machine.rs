@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::access::{Access, World};
 use super::connections::Ends;
-use super::document::{Asker, NoDocument};
+use super::document::{Asker, Loader, NoDocument};
 use super::server::{Shared, failure, millis, refuse, text_response, told, unwell};
 use crate::catalog::Catalog;
 use crate::lifecycle::{self, Signal};
@@ -25,7 +25,7 @@ use crate::store::{Act, ActError, Moved};
 
 /// How long a machine that waits is to wait before it asks again.
 const RETRY_AFTER_SECS: &str = "30";
-/// How long a name belongs to who came first, once he asks for nothing more: until another boot, if not of the same machine.
+/// How long a machine is who came first, once that one asks for nothing more: its next boot may come from another address.
 const FIRST_COMER_KEPT: Duration = Duration::from_secs(900);
 const MOST_FIRST_COMERS: usize = 4096;
 
@@ -46,6 +46,27 @@ pub(super) async fn boot_script(
     Path(machine): Path<String>,
     Query(platform): Query<Platform>,
 ) -> Response<Body> {
+    script_for(Loader::Ipxe, shared, ends, method, machine, platform).await
+}
+
+pub(super) async fn grub_config(
+    State(shared): State<Shared>,
+    ConnectInfo(ends): ConnectInfo<Ends>,
+    method: Method,
+    Path(machine): Path<String>,
+    Query(platform): Query<Platform>,
+) -> Response<Body> {
+    script_for(Loader::Grub, shared, ends, method, machine, platform).await
+}
+
+async fn script_for(
+    loader: Loader,
+    shared: Shared,
+    ends: Ends,
+    method: Method,
+    machine: String,
+    platform: Platform,
+) -> Response<Body> {
     // DHCP writes both into the URL; a person who tries it by hand most likely means a PC.
     let cpu = platform
         .arch
@@ -54,9 +75,9 @@ pub(super) async fn boot_script(
     let firmware = (platform.firmware.as_deref()).map_or(Some(Firmware::Uefi), Firmware::named);
     let (Some(cpu), Some(firmware)) = (cpu, firmware) else {
         let why = "arch or firmware is not known";
-        return refuse(ends, "boot.ipxe", StatusCode::BAD_REQUEST, why);
+        return refuse(ends, loader.document(), StatusCode::BAD_REQUEST, why);
     };
-    let place = Place::new(ends, "boot.ipxe");
+    let place = Place::new(ends, loader.document());
     let mut catalog = shared.store().catalog();
     let reservation = match shared.admitted(&catalog, &machine, &place) {
         Ok(reservation) => reservation,
@@ -80,11 +101,11 @@ pub(super) async fn boot_script(
             let why = "there is no rescue profile; see boot.rescue in the configuration";
             return place.barred(&reservation, StatusCode::SERVICE_UNAVAILABLE, why);
         }
-        Verdict::LocalDisk(why) => asker.local_script(why, firmware),
+        Verdict::LocalDisk(why) => asker.local_script(loader, why, firmware),
         Verdict::Serve { .. } | Verdict::Rescue => {
             let mut asker = match shared.with_secrets(asker.clone()).await {
                 Ok(asker) => asker,
-                Err(error) => return failure(reservation.title(), "boot.ipxe", &error),
+                Err(error) => return failure(reservation.title(), loader.document(), &error),
             };
             if let Verdict::Serve { attempt: 1.. } = verdict {
                 // Without having told anybody, HEAD learns no more than the script's length.
@@ -92,7 +113,7 @@ pub(super) async fn boot_script(
                 let token = machine.and_then(|machine| machine.token);
                 asker.token = Some(token.unwrap_or(Token([0; 16])));
             }
-            let made = asker.boot_script(cpu, firmware);
+            let made = asker.boot_script(loader, cpu, firmware);
             return shared.answered(&place, &asker, made, verdict);
         }
     };

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::document::{Asker, Secrets};
-use crate::model::{HIDDEN, SecretRef, Source, Var};
+use crate::model::{HIDDEN, SecretRef};
 
 /// What is longer is no secret of ours.
 const LONGEST: u64 = 64 << 10;
@@ -23,18 +23,12 @@ pub struct Confined(pub Option<PathBuf>);
 /// Every secret that the machine's documents may need. Those that its reservation names, if it was made over the API, lie below
 /// `secrets.dir`.
 pub fn wanted(asker: &Asker<'_>) -> Vec<Wanted> {
-    let confined = (asker.reservation.source == Source::Api)
-        .then(|| Confined(asker.catalog.secrets_dir().map(Path::to_owned)));
-    let of_profile = asker.profile.into_iter().flat_map(|p| p.vars.values());
-    let own = asker.reservation.vars.values();
-    let place = |below: Option<Confined>| {
-        move |secret| Wanted {
+    let confined = Confined(asker.catalog.secrets_dir().map(Path::to_owned));
+    (asker.secret_refs().into_iter())
+        .map(|(secret, is_of_api)| Wanted {
             secret,
-            below: below.clone(),
-        }
-    };
-    (of_profile.flat_map(Var::secrets).map(place(None)))
-        .chain(own.flat_map(Var::secrets).map(place(confined)))
+            below: is_of_api.then(|| confined.clone()),
+        })
         .collect()
 }
 

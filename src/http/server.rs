@@ -3,6 +3,7 @@
 //! | path | what it is |
 //! |---|---|
 //! | `/machines/{machine}/boot.ipxe?arch=&firmware=` | the machine's boot script; it is named by MAC, or by its reservation's id |
+//! | `/machines/{machine}/grub.cfg?arch=&firmware=` | the same for GRUB |
 //! | `/machines/{machine}/nocloud/{document}` | cloud-init's `meta-data`, `user-data`, `vendor-data`, `network-config` |
 //! | `/machines/{machine}/documents/{document}` | any document the machine's profile names |
 //! | `/t/{token}/nocloud/{document}`, `/t/{token}/documents/{document}` | the same, of an installation |
@@ -140,6 +141,7 @@ pub async fn serve(
 fn routes(shared: Shared) -> Router {
     Router::new()
         .route("/machines/{machine}/boot.ipxe", get(machine::boot_script))
+        .route("/machines/{machine}/grub.cfg", get(machine::grub_config))
         .route(
             "/machines/{machine}/nocloud/{document}",
             get(machine::nocloud),
@@ -371,3 +373,6 @@ struct Refused;
 pub(super) fn millis(started: Instant) -> u64 {
     u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

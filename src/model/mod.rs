@@ -5,6 +5,7 @@
 mod arch;
 mod class;
 mod event;
+mod group;
 mod hex;
 mod lease;
 mod mac;
@@ -20,6 +21,7 @@ mod uuid;
 pub use arch::{ClientArch, Cpu, Firmware};
 pub use class::{Class, Match};
 pub use event::{Dhcp, Ended, Event, Transfer};
+pub use group::{Group, Labels, check_label};
 pub use lease::{BindingChange, ClientKey, Lease, LeaseState, OFFER_HOLD_SECS};
 pub use mac::{MacAddr, MalformedMac};
 pub use machine::{

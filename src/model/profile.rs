@@ -12,7 +12,15 @@ pub struct Profile {
     pub description: String,
     /// Defaults; a reservation's own variables win.
     pub vars: Vars,
-    /// What to boot, by processor. None: the local disk.
+    /// Variables that must be said by the reservation, a group or the configuration.
+    pub required: Vec<String>,
+    /// The memory that it needs, in MiB.
+    pub min_ram: Option<u32>,
+    /// The version of cloud-init in what it boots, as `(22, 4)`; none where nobody said.
+    pub cloud_init: Option<(u32, u32)>,
+    /// The template that takes the place of our boot script for iPXE.
+    pub script: Option<String>,
+    /// What to boot, by processor. None, and no script either: the local disk.
     pub boot: BTreeMap<Cpu, BootFiles>,
     /// Documents beyond, or instead of, the built-in ones, by the name they are fetched under: their templates' file names.
     pub documents: BTreeMap<String, String>,
@@ -22,6 +30,13 @@ pub struct Profile {
     pub install: Option<Install>,
     /// How its machines are sent to their own disk; none: as their firmware does it best.
     pub local_boot: Option<LocalBoot>,
+}
+
+impl Profile {
+    /// Whether it boots anything from the network.
+    pub fn boots(&self) -> bool {
+        !self.boot.is_empty() || self.script.is_some()
+    }
 }
 
 /// The bounds of one installation.

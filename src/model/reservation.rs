@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LocalBoot, MacAddr, Options, Uuid, hex};
+use super::{Labels, LocalBoot, MacAddr, Options, Uuid, hex};
 
 /// What an operator wants for one machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub struct Reservation {
     pub profile: Option<String>,
     #[serde(default)]
     pub vars: Vars,
+    /// Choose the groups that the machine is in.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
     /// DHCP options for this machine alone.
     #[serde(default, skip_serializing_if = "Options::is_empty")]
     pub options: Options,
@@ -148,6 +151,7 @@ impl Reservation {
             hostname: None,
             profile: None,
             vars: Vars::new(),
+            labels: Labels::new(),
             options: Options::default(),
             program: None,
             local_boot: None,

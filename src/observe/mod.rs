@@ -4,6 +4,7 @@
 //! Labels of metrics come from closed sets; no MAC, name or path ever becomes one. Secrets, variables and rendered documents
 //! are in no event.
 
+mod budget;
 mod format;
 mod history;
 mod journal;
@@ -107,6 +108,7 @@ pub fn emit(event: &Event) {
             elapsed_ms,
             answer,
         } => {
+            let answer = Some(answer.as_str()).filter(|answer| !answer.is_empty());
             tracing::info!(protocol = "http", document, machine, mac, %client, bytes, elapsed_ms, answer, "rendered")
         }
         Event::RenderFailed {

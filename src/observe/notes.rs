@@ -143,9 +143,16 @@ pub fn of(event: &Event) -> Option<Note> {
             ..note(Kind::Refused, path.clone(), format!("{reason} ({client})"))
         },
         Event::Reserved {
-            machine, change, ..
+            machine,
+            mac,
+            change,
+            ..
         } => Note {
-            about: titled(machine),
+            // One that is deleted is nobody's machine any more, and a client all the same.
+            about: About {
+                client: Some(mac.clone()).filter(|mac| !mac.is_empty()),
+                ..titled(machine)
+            },
             ..note(Kind::Reserved, (*change).to_owned(), String::new())
         },
         Event::Stalled {

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use metrics::counter;
 use tokio::sync::{mpsc, watch};
 
+use super::budget::{self, Budget};
 use super::history::History;
 use super::journal::Journal;
 use super::notes::{self, About, Note};
@@ -108,14 +109,34 @@ pub(super) fn leave(event: &Event) {
     let Some(queue) = QUEUE.get() else {
         return;
     };
-    // Room is looked for first: under a flood, making the note would cost more than leaving it out.
-    let Ok(room) = queue.try_reserve() else {
-        counter!("bootjack_timeline_dropped_total").increment(1);
-        return;
+    static OF_MACHINES: Budget = Budget::new();
+    static OF_CLIENTS: Budget = Budget::new();
+    let at_ms = now_ms();
+    let is_noted = if is_of_a_stranger(event) {
+        OF_CLIENTS.take(at_ms / 1000, budget::OF_CLIENTS)
+    } else {
+        OF_MACHINES.take(at_ms / 1000, budget::OF_MACHINES)
     };
-    if let Some(note) = notes::of(event) {
-        let at_ms = now_ms();
-        room.send(Job::Note { at_ms, note });
+    // Room is looked for first: under a flood, making the note would cost more than leaving it out.
+    match queue.try_reserve() {
+        Ok(room) if is_noted => {
+            if let Some(note) = notes::of(event) {
+                room.send(Job::Note { at_ms, note });
+            }
+        }
+        _ => counter!("bootjack_timeline_dropped_total").increment(1),
+    }
+}
+
+/// Whether it is about a DHCP client that no reservation knows.
+fn is_of_a_stranger(event: &Event) -> bool {
+    match event {
+        Event::Offered(dhcp)
+        | Event::Acked(dhcp)
+        | Event::Refused { dhcp, .. }
+        | Event::Silent { dhcp, .. }
+        | Event::SendFailed { dhcp, .. } => dhcp.machine.is_none(),
+        _ => false,
     }
 }
 

@@ -9,6 +9,11 @@ pub(super) fn add_to(environment: &mut Environment<'_>) {
     environment.add_filter("tojson", json);
     environment.add_filter("sh", sh);
     environment.add_filter("karg", karg);
+    // A word on a line of an iPXE script is held to what a kernel argument in one is.
+    environment.add_filter("ipxe", karg);
+    environment.add_filter("grub", grub);
+    environment.add_filter("uri", uri);
+    environment.add_filter("preseed", preseed);
 }
 
 /// A value as JSON, which is also YAML's flow style: no content can end the value it stands in. YAML 1.1, which cloud-init
@@ -35,6 +40,51 @@ fn sh(value: &Value) -> Result<String, Error> {
         return Err(refused("a NUL octet", "a shell word"));
     }
     Ok(format!("'{}'", text.replace('\'', r"'\''")))
+}
+
+/// One word of a GRUB script: within single quotes GRUB expands nothing, and `;` ends no command.
+fn grub(value: &Value) -> Result<String, Error> {
+    let text = scalar(value)?;
+    grub_word(&text).map_err(|what| refused(what, "a word of a GRUB script"))
+}
+
+/// The text as one word of a GRUB script; or what is wrong with it.
+pub(crate) fn grub_word(text: &str) -> Result<String, &'static str> {
+    if text.chars().any(char::is_control) {
+        return Err("a control character");
+    }
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"/:._,=-+@%()".contains(&b);
+    if !text.is_empty() && text.bytes().all(is_plain) {
+        Ok(text.to_owned())
+    } else {
+        Ok(format!("'{}'", text.replace('\'', r"'\''")))
+    }
+}
+
+/// A part of a URL: everything but RFC 3986's unreserved characters is escaped.
+fn uri(value: &Value) -> Result<String, Error> {
+    let mut escaped = String::new();
+    for octet in scalar(value)?.bytes() {
+        if octet.is_ascii_alphanumeric() || b"-._~".contains(&octet) {
+            escaped.push(char::from(octet));
+        } else {
+            escaped.push_str(&format!("%{octet:02X}"));
+        }
+    }
+    Ok(escaped)
+}
+
+/// A preseed value: it goes to the end of its line, and debconf takes it as it is.
+fn preseed(value: &Value) -> Result<String, Error> {
+    let text = scalar(value)?;
+    if text.contains(|c: char| c.is_control() && c != '\t') {
+        return Err(refused("a line end or control character", "one line"));
+    }
+    // A line that ends in a backslash would go on with the next one.
+    if text.ends_with('\\') || text.starts_with(' ') {
+        return Err(refused("a value that debconf would not keep", "one line"));
+    }
+    Ok(text)
 }
 
 /// A part of a kernel argument: it must stay one argument, in a boot loader's script too.
@@ -71,14 +121,14 @@ fn defined(value: &Value) -> Result<&Value, Error> {
     }
 }
 
-fn scalar(value: &Value) -> Result<String, Error> {
+pub(super) fn scalar(value: &Value) -> Result<String, Error> {
     match defined(value)?.kind() {
         ValueKind::Bool | ValueKind::Number | ValueKind::String => Ok(value.to_string()),
         kind => Err(refused(&format!("a {kind}"), "one word")),
     }
 }
 
-fn refused(what: &str, wanted: &str) -> Error {
+pub(super) fn refused(what: &str, wanted: &str) -> Error {
     Error::new(
         ErrorKind::InvalidOperation,
         format!("wanted {wanted}, got {what}"),

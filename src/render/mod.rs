@@ -2,12 +2,14 @@
 //! none.
 //!
 //! A name that is not defined is an error, never an empty string; nothing is escaped for HTML; quoting is asked for by name:
-//! `yaml`, `json`, `sh`, `karg`.
+//! `yaml`, `json`, `sh`, `karg`, `ipxe`, `grub`, `uri`, `preseed`. `sha512crypt` makes of a password what `/etc/shadow` holds.
 
 mod filters;
+mod password;
 pub mod profile;
 
-pub(crate) use self::filters::check_argument;
+pub(crate) use self::filters::{check_argument, grub_word};
+pub use self::password::Salt;
 
 use std::collections::BTreeMap;
 
@@ -36,8 +38,10 @@ pub fn render(
     templates: &BTreeMap<String, String>,
     name: &str,
     values: &Value,
+    salt: &Salt,
 ) -> Result<String, RenderError> {
     let mut environment = environment();
+    password::add_to(&mut environment, salt);
     for (name, source) in templates {
         environment
             .add_template(name, source)
@@ -52,15 +56,24 @@ pub fn render(
 }
 
 /// Renders one template that stands alone; `name` is what errors call it.
-pub fn render_text(name: &str, source: &str, values: &Value) -> Result<String, RenderError> {
-    environment()
+pub fn render_text(
+    name: &str,
+    source: &str,
+    values: &Value,
+    salt: &Salt,
+) -> Result<String, RenderError> {
+    let mut environment = environment();
+    password::add_to(&mut environment, salt);
+    environment
         .render_named_str(name, source, values)
         .map_err(|error| describe(name, &error))
 }
 
 /// Whether the text is a template at all, before anything is rendered with it.
 pub fn check(name: &str, source: &str) -> Result<(), RenderError> {
-    environment()
+    let mut environment = environment();
+    password::add_to(&mut environment, &Salt::default());
+    environment
         .template_from_named_str(name, source)
         .map(|_| ())
         .map_err(|error| describe(name, &error))

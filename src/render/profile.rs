@@ -2,10 +2,11 @@
 //! it.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::config::read_local_boot;
-use crate::config::reader::{Problem, Reader, Section};
+use crate::config::reader::{Problem, Reader, Section, is_variable_name};
 use crate::model::{BootFiles, Cpu, Install, Profile, SecretRef, Var};
 
 /// The file that makes a directory a profile.
@@ -60,7 +61,11 @@ pub fn read(name: &str, mut files: BTreeMap<String, String>) -> Result<Profile, 
         }
     }
     let documents = read_documents(root, &files);
-    let install = read_install(root, boot.is_empty());
+    let script = read_script(root, &files, boot.is_empty());
+    let install = read_install(root, boot.is_empty() && script.is_none());
+    let required = read_required(root);
+    let min_ram = root.whole_number("min_ram", 1, 1 << 24);
+    let cloud_init = root.parsed::<VersionText>("cloud_init", "22.4");
     let local_boot = read_local_boot(root);
     let mut problems = reader.problems();
     problems.extend(files.iter().filter_map(|(file, source)| {
@@ -78,12 +83,66 @@ pub fn read(name: &str, mut files: BTreeMap<String, String>) -> Result<Profile, 
         name: name.to_owned(),
         description: description.unwrap_or_default(),
         vars,
+        required,
+        min_ram: min_ram.map(|at| at.value),
+        cloud_init: cloud_init.map(|at| at.value.0),
+        script,
         boot,
         documents,
         templates: files,
         install,
         local_boot,
     })
+}
+
+/// A template that is the boot script, in place of ours.
+fn read_script(
+    root: &mut Section,
+    files: &BTreeMap<String, String>,
+    boots_nothing_else: bool,
+) -> Option<String> {
+    let at = root.text("script")?;
+    if !files.contains_key(&at.value) {
+        let text = format!("no file {} in the profile's directory", at.value);
+        root.report(at.line, "script", text);
+    }
+    if !boots_nothing_else {
+        let text = "takes the place of [x86_64] and other tables that say what to boot; leave one of them out";
+        root.report(at.line, "script", text);
+    }
+    Some(at.value)
+}
+
+/// Variables that nobody but the operator can know.
+fn read_required(root: &mut Section) -> Vec<String> {
+    let names = root.texts("required").map(|at| at.value);
+    let mut required = Vec::new();
+    for (index, at) in names.unwrap_or_default().into_iter().enumerate() {
+        let key = format!("required[{index}]");
+        if !is_variable_name(&at.value) {
+            let text = "wanted a variable name of letters, digits and _";
+            root.report(at.line, &key, text);
+        } else if GIVEN_NAMES.contains(&at.value.as_str()) {
+            root.report(at.line, &key, "is a name that Bootjack gives to templates");
+        }
+        required.push(at.value);
+    }
+    required
+}
+
+/// `22.4`, or more of a version than counts.
+struct VersionText((u32, u32));
+
+impl FromStr for VersionText {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.split('.').map(str::parse::<u32>);
+        match (parts.next(), parts.next()) {
+            (Some(Ok(major)), Some(Ok(minor))) => Ok(Self((major, minor))),
+            _ => Err("not a version".to_owned()),
+        }
+    }
 }
 
 fn read_install(root: &mut Section, boots_nothing: bool) -> Option<Install> {

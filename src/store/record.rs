@@ -119,6 +119,12 @@ mod tests {
         let read = records.reservations.pop().expect("one");
         let (_, written) = encode(&RecordChange::PutReservation(read)).expect("encodes");
         assert_eq!(written, Some(octets));
+        let labelled = br#"{"id":"n","mac":"52:54:00:00:00:01","address":null,"hostname":null,"profile":null,"vars":{},"labels":{"rack":"r1"},"source":"api","revision":7,"created_secs":1,"updated_secs":2}"#;
+        let octets = [&[1], &labelled[..]].concat();
+        decode(b"reservation/n", &octets, &mut records).expect("decodes");
+        let read = records.reservations.pop().expect("one");
+        let (_, written) = encode(&RecordChange::PutReservation(read)).expect("encodes");
+        assert_eq!(written, Some(octets));
     }
 
     /// Machines came later; they, too, are only added to.

@@ -3,7 +3,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::catalog::Settings;
-use crate::model::{ClientKey, LeaseState, MacAddr, Pool, Source, Subnet};
+use crate::lifecycle::{self, Command, Said, Signal};
+use crate::model::{
+    ClientKey, Install, LeaseState, MacAddr, Phase, Pool, Profile, Source, Subnet, Token, Verdict,
+    Why,
+};
 
 fn address(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(198, 18, 0, last)
@@ -247,4 +251,131 @@ async fn a_stored_reservation_that_the_configuration_contradicts_is_kept_but_not
         .await
         .expect("it can be deleted");
     assert!(store.change(delete, 0).await.is_err(), "once");
+}
+
+/// The catalog above, with a profile that installs.
+fn installing() -> Catalog {
+    let profile = Profile {
+        name: "installer".to_owned(),
+        boot: [(
+            crate::model::Cpu::X86_64,
+            crate::model::BootFiles {
+                kernel: "k".to_owned(),
+                initrd: Vec::new(),
+                args: Vec::new(),
+            },
+        )]
+        .into(),
+        install: Some(Install {
+            deadline: std::time::Duration::from_secs(3600),
+            retries: 0,
+        }),
+        ..Profile::default()
+    };
+    Catalog::new(Settings {
+        subnets: catalog().subnets().to_vec(),
+        profiles: [(profile.name.clone(), profile)].into(),
+        ..Settings::default()
+    })
+}
+
+fn to_install(n: u8) -> Reservation {
+    Reservation {
+        profile: Some("installer".to_owned()),
+        ..node(n)
+    }
+}
+
+fn verdict(store: &Store, id: &str) -> Verdict {
+    let catalog = store.catalog();
+    let reservation = catalog.by_id(id).expect("it is there");
+    lifecycle::verdict(&catalog, reservation, 10)
+}
+
+fn fetched() -> Act {
+    Act::Signal(Signal::ScriptFetched {
+        peer: None,
+        fresh: Token([7; 16]),
+    })
+}
+
+fn done() -> Act {
+    Act::Signal(Signal::CallBack {
+        token: Token([7; 16]),
+        said: Said::Done,
+    })
+}
+
+#[tokio::test]
+async fn where_a_machine_stands_is_there_after_opening_again() {
+    let home = tempfile::tempdir().expect("a directory");
+    let open = || Store::open(open_sled(home.path()).expect("opens"), installing(), 1);
+    let (store, writer, _) = open().expect("opens");
+    store
+        .change(Change::Create(to_install(1)), 2)
+        .await
+        .expect("created");
+    assert_eq!(verdict(&store, "node-1"), Verdict::Serve { attempt: 1 });
+    store.act("node-1", fetched(), 3).await.expect("told");
+    let moved = store.act("node-1", done(), 4).await.expect("told");
+    assert_eq!(moved.after.phase, Phase::Installed);
+    drop(store);
+    tokio::task::spawn_blocking(|| writer.close())
+        .await
+        .expect("no panic")
+        .expect("ends");
+
+    let (store, _writer, _) = open().expect("opens again");
+    assert_eq!(
+        verdict(&store, "node-1"),
+        Verdict::LocalDisk(Why::Installed)
+    );
+    let delete = Change::Delete {
+        id: "node-1".into(),
+        expected: None,
+    };
+    store.change(delete, 5).await.expect("deleted");
+    assert_eq!(store.act("node-1", done(), 6).await, Err(ActError::Unknown));
+    store
+        .change(Change::Create(to_install(1)), 7)
+        .await
+        .expect("created");
+    assert_eq!(verdict(&store, "node-1"), Verdict::Serve { attempt: 1 });
+}
+
+#[tokio::test]
+async fn a_database_without_machines_opens_and_nothing_in_it_is_armed() {
+    let records = Records {
+        reservations: vec![to_install(1)],
+        revision: 3,
+        ..Records::default()
+    };
+    let backend = Box::new(Memory::with(records));
+    let (store, _writer, _) = Store::open(backend, installing(), 1).expect("opens");
+    assert_eq!(verdict(&store, "node-1"), Verdict::LocalDisk(Why::NotArmed));
+    let arm = Act::Command(Command::Arm);
+    store.act("node-1", arm, 2).await.expect("armed");
+    assert_eq!(verdict(&store, "node-1"), Verdict::Serve { attempt: 1 });
+}
+
+#[tokio::test]
+async fn a_state_that_cannot_be_written_is_not_taken() {
+    let backend = Faulty::default();
+    let (store, _writer, _) =
+        Store::open(Box::new(backend.clone()), installing(), 1).expect("opens");
+    store
+        .change(Change::Create(to_install(1)), 2)
+        .await
+        .expect("created");
+    store.act("node-1", fetched(), 3).await.expect("told");
+    backend.fails.store(true, Ordering::Relaxed);
+    let failed = store.act("node-1", done(), 4).await.expect_err("fails");
+    assert!(failed.to_string().contains("no space left"), "{failed}");
+    assert_eq!(verdict(&store, "node-1"), Verdict::Serve { attempt: 1 });
+    backend.fails.store(false, Ordering::Relaxed);
+    store.act("node-1", done(), 5).await.expect("heard again");
+    assert_eq!(
+        verdict(&store, "node-1"),
+        Verdict::LocalDisk(Why::Installed)
+    );
 }

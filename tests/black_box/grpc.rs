@@ -471,7 +471,7 @@ fn a_mask_that_names_what_cannot_be_changed_is_refused() {
             server.api.update(&[path], named(12)),
             Code::InvalidArgument,
             &format!(
-                "update_mask: `{path}` cannot be changed; wanted some of: mac, address, hostname, profile, vars, macs, client_ids, uuids, circuit_ids, options, program, local_boot"
+                "update_mask: `{path}` cannot be changed; wanted some of: mac, address, hostname, profile, vars, macs, client_ids, uuids, circuit_ids, options, program, local_boot, labels"
             ),
         );
     }

@@ -611,12 +611,16 @@ initrd = ["arm/initrd.img"]
             "#!ipxe\n\
              # node-1: profile mine, {platform}\n\
              echo bootjack: node-1 boots mine\n\
-             set attempt:int32 0\n\
+             set tries:int32 0\n\
+             set pause:int32 1\n\
              \n\
              :attempt\n\
              imgfree\n\
+             set step kernel\n\
              kernel --name kernel http://198.18.0.1/files/{kernel} {args}|| goto failed\n\
+             set step initrd0\n\
              initrd --name initrd0 http://198.18.0.1/files/{initrd} || goto failed\n\
+             set step boot\n\
              boot || goto failed\n"
         );
         assert!(

@@ -1058,6 +1058,28 @@ fn a_boot_that_stands_still_is_named_with_a_hint() {
         shown.contains("stalled   offer sent, no request"),
         "{shown}"
     );
+    // Whom nobody has reserved goes by its MAC.
+    segment.ask(&Packet::discover([2, 0, 0, 0, 0, 0x77]));
+    service.wait_for("offered", |line| line["mac"] == "02:00:00:00:00:77");
+    let shown = bootjack(&home)
+        .args(["machine", "show", "02-00-00-00-00-77"])
+        .output();
+    let shown = String::from_utf8(shown.expect("it runs").stdout).expect("UTF-8");
+    assert!(shown.contains("discover → offer 198.18.0.1"), "{shown}");
+}
+
+#[test]
+fn a_machine_that_is_held_waits_in_ipxe_and_goes_on_when_it_is_released() {
+    let lab = Lab::new("");
+    lab.reserve("live");
+    lab.netns.without_offloads("lan0");
+    call!(lab, hold_machine, HoldMachineRequest).expect("it may");
+    let mac = "52:54:00:00:00:0a";
+    let machine = Machine::boot(Firmware::BiosIpxeRom, &lab.client, mac, &lab.home);
+    let line = (lab.service).wait_for("refused", |line| line["path"] == "boot.ipxe");
+    assert_eq!(line["reason"], "held");
+    call!(lab, release_machine, ReleaseMachineRequest).expect("it may");
+    machine.wait_for("bootjack: node-10 boots live");
 }
 
 #[test]
@@ -1163,6 +1185,32 @@ fn machines_are_listed_and_told_what_to_do_by_the_command_line() {
         (
             4,
             "bootjack: reservation nobody does not exist; see: bootjack reservation list\n"
+        )
+    );
+}
+
+#[test]
+fn a_machine_that_is_served_on_every_boot_is_ready_when_it_has_its_documents() {
+    let lab = Lab::new("");
+    lab.reserve("live");
+    let ready = |timeout: &str| {
+        let arguments = ["wait", "node-10", "--for", "ready", "--timeout", timeout];
+        lab.bootjack(&arguments).0
+    };
+    lab.script("bios");
+    let documents = "/machines/52-54-00-00-00-0a/nocloud";
+    assert_eq!(lab.get(&format!("{documents}/user-data")).status, 200);
+    assert_eq!(ready("60s"), 0);
+    // It boots again: the last boot's documents count for nothing.
+    lab.script("uefi");
+    lab.service.wait_for_nth("rendered", 3, |_| true);
+    assert_eq!(ready("1s"), 7);
+    let installed = lab.bootjack(&["wait", "node-10"]);
+    assert_eq!(
+        installed,
+        (
+            5,
+            "bootjack: machine node-10 has no profile that installs; wait for ready\n".to_owned()
         )
     );
 }

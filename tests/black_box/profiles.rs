@@ -16,12 +16,17 @@ struct Server {
 
 /// A service with these files below `profiles`.
 fn serve(files: &[(&str, &str)]) -> Server {
+    serve_with("", files)
+}
+
+/// The same, with more at the end of its configuration.
+fn serve_with(config: &str, files: &[(&str, &str)]) -> Server {
     let (netns, client) = server_and_client("52:54:00:00:00:01");
     let home = Home::new();
     for (path, content) in files {
         home.write(&format!("profiles/{path}"), content);
     }
-    let service = Service::start(&netns, &home, &home.config(""));
+    let service = Service::start(&netns, &home, &home.config(config));
     let api = Api::unix(&home);
     Server {
         netns,
@@ -409,4 +414,139 @@ fn a_profile_with_a_file_that_is_no_text_is_refused_by_name() {
              logo.png: stream did not contain valid UTF-8\n"
         )
     );
+}
+
+// Groups and layers.
+
+const GROUPS: &str = r#"
+[vars]
+a = "global"
+b = "global"
+[[group]]
+name = "rack 1"
+match = { rack = "r1" }
+profile = "mine"
+vars = { b = "rack", c = "rack" }
+[[group]]
+name = "databases"
+match = { role = "db", rack = "r1" }
+vars = { c = "role", d = "role" }
+[[group]]
+name = "others"
+match = { role = "other" }
+profile = "local-disk"
+"#;
+const LAYERED: [(&str, &str); 2] = [
+    (
+        "mine/profile.toml",
+        "required = [\"d\"]\n[vars]\na = \"default\"\nz = \"default\"\n[documents]\nd = \"d.j2\"\n",
+    ),
+    (
+        "mine/d.j2",
+        "{{ a }} {{ b }} {{ c }} {{ d }} {{ z }} {{ machine.labels.rack }}\n",
+    ),
+];
+
+fn labels(pairs: &[(&str, &str)]) -> std::collections::BTreeMap<String, String> {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    pairs.iter().map(owned).collect()
+}
+
+#[test]
+fn labels_choose_groups_that_give_a_machine_its_profile_and_variables() {
+    let server = serve_with(GROUPS, &LAYERED);
+    let create = |n: u8, of: &[(&str, &str)], vars: &[(&str, &str)]| {
+        let vars = vars
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), text(value)));
+        let reservation = Reservation {
+            labels: labels(of),
+            vars: vars.collect(),
+            ..node(n)
+        };
+        server.api.create(reservation)
+    };
+    let made = create(12, &[("rack", "r1"), ("role", "db")], &[]).expect("nothing in the way");
+    assert_eq!(made.labels, labels(&[("rack", "r1"), ("role", "db")]));
+    assert_eq!(made.profile, "", "its own is none");
+    assert_eq!(
+        server.document(12, "d"),
+        "global rack role role default r1\n"
+    );
+    create(13, &[("rack", "r1")], &[("a", "own"), ("d", "own")]).expect("nothing in the way");
+    assert_eq!(server.document(13, "d"), "own rack rack own default r1\n");
+    // Without a label it boots its own disk.
+    create(14, &[], &[]).expect("nothing in the way");
+    assert!(server.script(14, "x86_64", "bios").contains("sanboot"));
+
+    for (of, said) in [
+        (
+            &[("rack", "r1")][..],
+            "reservation node-15: vars lack d, which profile mine requires; give it in the reservation's vars, a group's, or [vars] of the configuration",
+        ),
+        (
+            &[("rack", "r1"), ("role", "other")],
+            "reservation node-15: labels put it into the groups rack 1 (profile mine) and others (profile local-disk); give the reservation a profile of its own, or change a group",
+        ),
+        (
+            &[("a b", "x")],
+            "reservation node-15: labels: `a b` is not a label's name; use 1 to 63 letters, digits and . _ - /",
+        ),
+    ] {
+        let status = create(15, of, &[]).expect_err(said);
+        assert_eq!(status.message(), said);
+    }
+    // Labels are changed like any other field, and what they choose follows.
+    let changed = Reservation {
+        name: "reservations/node-13".to_owned(),
+        labels: labels(&[("rack", "r1"), ("role", "db")]),
+        ..Reservation::default()
+    };
+    server.api.update(&["labels"], changed).expect("changed");
+    assert_eq!(server.document(13, "d"), "own rack role own default r1\n");
+}
+
+#[test]
+fn a_profile_of_groups_that_contradict_each_other_or_do_not_exist_is_found_by_check() {
+    let home = Home::new();
+    for (path, content) in LAYERED {
+        home.write(&format!("profiles/{path}"), content);
+    }
+    let more = format!(
+        "{GROUPS}[[group]]\nname = \"others\"\nprofile = \"gone\"\n\
+         [[reservation]]\nmac = \"52:54:00:00:00:0c\"\nlabels = {{ rack = \"r1\", role = \"other\" }}\n\
+         [[reservation]]\nmac = \"52:54:00:00:00:0d\"\nlabels = {{ rack = \"r1\" }}\nvars = {{ x = 1 }}\n"
+    );
+    let config = home.config(&more);
+    let line = |what: &str| 1 + config.lines().position(|l| l.contains(what)).expect(what);
+    let file = home.write("bootjackd.toml", &config);
+    let output = std::process::Command::new(crate::support::service::program())
+        .args(["check", "--config"])
+        .arg(file)
+        .output()
+        .expect("it runs");
+    assert_eq!(output.status.code(), Some(64));
+    let gone = line("\"gone\"");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    for wanted in [
+        format!(
+            "line {}, group[3].match: has no label, so nobody would be in it",
+            gone - 2
+        ),
+        format!(
+            "line {}, group[3].name: others is the name of two groups",
+            gone - 2
+        ),
+        format!("line {gone}, group[3].profile: gone does not exist; known are: "),
+        format!(
+            "line {}, reservation[0].labels: put it into the groups rack 1 (profile mine) and others (profile local-disk); ",
+            line("labels = { rack = \"r1\", role")
+        ),
+        format!(
+            "line {}, reservation[1].vars: lack d, which profile mine requires; ",
+            line("x = 1")
+        ),
+    ] {
+        assert!(said.contains(&wanted), "{wanted}\nin\n{said}");
+    }
 }

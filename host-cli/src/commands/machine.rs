@@ -6,7 +6,7 @@ use bootjack_api::v1::machines_client::MachinesClient;
 use bootjack_api::v1::{Event, Machine, NextBoot};
 use serde_json::{Value as Json, json};
 use tonic::transport::Channel;
-use tonic::{Response, Status};
+use tonic::{Code, Response, Status};
 
 use crate::cli::{Format, MachineCommand, NextBootFrom};
 use crate::client::{self, Server};
@@ -33,8 +33,19 @@ pub fn run(command: MachineCommand, server: &Server, format: Format) -> Result<(
         match command {
             MachineCommand::List => list(api, format).await.map_err(refused)?,
             MachineCommand::Show { name, all } => {
-                let (machine, events) = read(&mut api, name, all).await.map_err(refused)?;
-                show(&machine, &events, format)
+                match read(&mut api, name.clone(), all).await {
+                    Ok((machine, events)) => show(&machine, &events, format),
+                    // Nobody has reserved it, and it may have been heard of all the same.
+                    Err(status) if status.code() == Code::NotFound => {
+                        let name = format!("clients/{name}");
+                        let events = events(&mut api, name.clone()).await.map_err(refused)?;
+                        if events.is_empty() {
+                            return Err(refused(status));
+                        }
+                        show_client(&name, &events, format)
+                    }
+                    Err(status) => Err(refused(status)),
+                }
             }
             MachineCommand::Arm { name } => {
                 told(api.arm_machine(v1::ArmMachineRequest { name }).await)
@@ -124,8 +135,17 @@ async fn read(
 ) -> Result<(Machine, Vec<Event>), Status> {
     let machine = api.get_machine(v1::GetMachineRequest { name }).await?;
     let machine = machine.into_inner();
+    let mut events = events(api, machine.name.clone()).await?;
+    if !all && machine.attempt > 0 {
+        events.retain(|event| event.attempt == machine.attempt);
+    }
+    Ok((machine, events))
+}
+
+/// All that is kept of what happened.
+async fn events(api: &mut MachinesClient<Channel>, name: String) -> Result<Vec<Event>, Status> {
     let request = v1::WatchEventsRequest {
-        name: machine.name.clone(),
+        name,
         ..v1::WatchEventsRequest::default()
     };
     let mut stream = api.watch_events(request).await?.into_inner();
@@ -133,10 +153,20 @@ async fn read(
     while let Some(told) = stream.message().await? {
         events.extend(told.event);
     }
-    if !all && machine.attempt > 0 {
-        events.retain(|event| event.attempt == machine.attempt);
+    Ok(events)
+}
+
+fn show_client(name: &str, events: &[Event], format: Format) -> Result<(), Failure> {
+    if format == Format::Json {
+        let events: Vec<Json> = events.iter().map(event_as_json).collect();
+        return output::say_json(&json!({ "name": name, "events": events }));
     }
-    Ok((machine, events))
+    let style = Style::stdout();
+    let mut lines = vec![format!(
+        "{name} is nobody's machine: no reservation has this MAC"
+    )];
+    lines.extend(waterfall::lines(events, style));
+    output::say(&lines.join("\n"))
 }
 
 fn show(machine: &Machine, events: &[Event], format: Format) -> Result<(), Failure> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bootjack_api::v1::event::Kind;
 use bootjack_api::v1::machine::State;
 use bootjack_api::v1::machines_client::MachinesClient;
-use bootjack_api::v1::{Event, GetMachineRequest, Machine, WatchEventsRequest};
+use bootjack_api::v1::{GetMachineRequest, Machine, WatchEventsRequest, WatchEventsResponse};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -85,13 +85,20 @@ async fn follow(
     seen: &mut Seen,
 ) -> Result<Result<Machine, String>, Status> {
     let name = args.name.clone();
-    // The stream is there before the machine is looked at: nothing that happens in between is missed.
-    let request = WatchEventsRequest {
+    let request = |resume_token: &str, follow: bool| WatchEventsRequest {
         name: name.clone(),
-        resume_token: seen.resume_token.clone(),
-        follow: true,
+        resume_token: resume_token.to_owned(),
+        follow,
     };
-    let mut stream = api.watch_events(request).await?.into_inner();
+    // What has happened already is read to its end before anything is made of it: the last boot counts.
+    let known = request(&seen.resume_token, false);
+    let mut stream = api.watch_events(known).await?.into_inner();
+    while let Some(told) = stream.message().await? {
+        seen.note(told);
+    }
+    // The stream is there before the machine is looked at: nothing that happens in between is missed.
+    let next = request(&seen.resume_token, true);
+    let mut stream = api.watch_events(next).await?.into_inner();
     loop {
         let request = GetMachineRequest { name: name.clone() };
         let machine = api.get_machine(request).await?.into_inner();
@@ -104,8 +111,7 @@ async fn follow(
             let Some(told) = stream.message().await? else {
                 return Err(Status::unavailable("the stream has ended"));
             };
-            seen.resume_token = told.resume_token;
-            if told.event.is_some_and(|event| seen.note(&event)) {
+            if seen.note(told) {
                 break;
             }
         }
@@ -114,7 +120,11 @@ async fn follow(
 
 impl Seen {
     /// Whether it may be what is waited for.
-    fn note(&mut self, event: &Event) -> bool {
+    fn note(&mut self, told: WatchEventsResponse) -> bool {
+        self.resume_token = told.resume_token;
+        let Some(event) = told.event else {
+            return false;
+        };
         match event.kind() {
             Kind::Script => self.has_documents = false,
             Kind::Document if event.what == "user-data" => self.has_documents = true,

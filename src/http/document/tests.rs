@@ -1,6 +1,6 @@
 use super::*;
 use crate::catalog::{Change, Settings};
-use crate::model::Source;
+use crate::model::{Cpu, Firmware, Source, Vars, Why};
 
 const SERVER: &str = "http://198.18.0.1";
 
@@ -52,7 +52,7 @@ fn a_boot_script_names_kernel_initrds_and_arguments_as_urls() {
     let catalog = catalog(Some(profile(TOML, &[("user-data.j2", "")])), Vars::new());
     let asker = Asker::find(&catalog, "52-54-00-00-00-01", SERVER).expect("known");
     let bios = asker
-        .boot_script(Cpu::X86_64, Firmware::Bios)
+        .boot_script(Loader::Ipxe, Cpu::X86_64, Firmware::Bios)
         .expect("renders");
     assert!(bios.starts_with("#!ipxe\n"));
     for line in [
@@ -63,14 +63,14 @@ fn a_boot_script_names_kernel_initrds_and_arguments_as_urls() {
         assert!(bios.contains(line), "{line} in\n{bios}");
     }
     let uefi = asker
-        .boot_script(Cpu::X86_64, Firmware::Uefi)
+        .boot_script(Loader::Ipxe, Cpu::X86_64, Firmware::Uefi)
         .expect("renders");
     assert!(
         uefi.contains("vmlinuz initrd=initrd0 initrd=initrd1 quiet"),
         "{uefi}"
     );
     let other = asker
-        .boot_script(Cpu::Aarch64, Firmware::Uefi)
+        .boot_script(Loader::Ipxe, Cpu::Aarch64, Firmware::Uefi)
         .expect("renders");
     assert!(other.contains("no files for aarch64") && !other.contains("kernel --name"));
 }
@@ -80,10 +80,10 @@ fn without_a_profile_the_local_disk_is_booted_as_the_firmware_does_it() {
     let catalog = catalog(None, Vars::new());
     let asker = Asker::find(&catalog, "52-54-00-00-00-01", SERVER).expect("known");
     let bios = asker
-        .boot_script(Cpu::X86_64, Firmware::Bios)
+        .boot_script(Loader::Ipxe, Cpu::X86_64, Firmware::Bios)
         .expect("renders");
     let uefi = asker
-        .boot_script(Cpu::X86_64, Firmware::Uefi)
+        .boot_script(Loader::Ipxe, Cpu::X86_64, Firmware::Uefi)
         .expect("renders");
     assert!(
         bios.contains("sanboot --no-describe --drive 0x80"),
@@ -145,7 +145,7 @@ fn a_variable_cannot_add_an_argument_or_a_command_to_a_boot_script() {
     for hostile in ["a b", "a\nshell", "${net0/mac}", "a\tb"] {
         let catalog = catalog(Some(profile(toml, &[])), vars(&[("name", hostile)]));
         let asker = Asker::find(&catalog, "52-54-00-00-00-01", SERVER).expect("known");
-        let refused = asker.boot_script(Cpu::X86_64, Firmware::Bios);
+        let refused = asker.boot_script(Loader::Ipxe, Cpu::X86_64, Firmware::Bios);
         assert!(refused.is_err(), "{hostile:?}: {refused:?}");
     }
 }
@@ -158,4 +158,95 @@ fn an_unknown_machine_has_no_documents() {
             Asker::find(&catalog, stranger, SERVER).map(|asker| asker.reservation.id.clone());
         assert_eq!(refused, Err(NoDocument::UnknownMachine(stranger.into())));
     }
+}
+
+#[test]
+fn grub_is_told_the_same_with_every_word_quoted_as_it_wants_it() {
+    let catalog = catalog(
+        Some(profile(
+            &TOML.replace("b.img", "b.img$x"),
+            &[("user-data.j2", "")],
+        )),
+        Vars::new(),
+    );
+    let asker =
+        Asker::find(&catalog, "52-54-00-00-00-01", "http://198.18.0.1:8080").expect("known");
+    let made = asker.boot_script(Loader::Grub, Cpu::X86_64, Firmware::Uefi);
+    let made = made.expect("renders");
+    for line in [
+        "    if linux (http,198.18.0.1:8080)/files/debian-12/vmlinuz quiet 'ds=nocloud;s=http://198.18.0.1:8080/machines/52-54-00-00-00-01/nocloud/'; then\n",
+        "        if initrd (http,198.18.0.1:8080)/files/a.img '(http,elsewhere.test)/b.img$x'; then boot; fi\n",
+    ] {
+        assert!(made.contains(line), "{line} in\n{made}");
+    }
+    let local = asker.local_script(Loader::Grub, Why::Installed, Firmware::Uefi);
+    assert!(local.expect("renders").ends_with("exit\n"));
+}
+
+#[test]
+fn grub_is_not_sent_where_it_cannot_fetch() {
+    let toml = "[x86_64]\nkernel = \"https://elsewhere.test/k\"\n";
+    let catalog = catalog(Some(profile(toml, &[])), Vars::new());
+    let asker = Asker::find(&catalog, "52-54-00-00-00-01", SERVER).expect("known");
+    let made = asker.boot_script(Loader::Grub, Cpu::X86_64, Firmware::Uefi);
+    let said = made.expect_err("refused").to_string();
+    assert!(
+        said.contains("GRUB fetches by http and tftp, not https://elsewhere.test/k"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_profile_may_have_a_script_of_its_own_instead_of_files() {
+    let script = "#!ipxe\nchain http://{{ name|ipxe }}/{{ arch }}-{{ firmware }}\n";
+    let own = |text: &str| profile("script = \"s.j2\"\n", &[("s.j2", text)]);
+    let name = vars(&[("name", "other.test")]);
+    let made = |text: &str, vars: &Vars| {
+        let catalog = catalog(Some(own(text)), vars.clone());
+        let asker = Asker::find(&catalog, "52-54-00-00-00-01", SERVER).expect("known");
+        asker.boot_script(Loader::Ipxe, Cpu::Aarch64, Firmware::Uefi)
+    };
+    assert_eq!(
+        made(script, &name).as_deref(),
+        Ok("#!ipxe\nchain http://other.test/aarch64-uefi\n")
+    );
+    assert!(made(script, &vars(&[("name", "a || shell")])).is_err());
+    let said = made("\n#!ipxe\n", &name).expect_err("refused").to_string();
+    assert!(
+        said.contains("template s.j2 line 1: wanted #!ipxe on the first line"),
+        "{said}"
+    );
+}
+
+#[test]
+fn an_argument_that_comes_to_nothing_is_left_out_and_a_console_suits_the_processor() {
+    let files = "kernel = \"k\"\nargs = [\"{% if x is defined %}x={{ x }}{% endif %}\", \"console={{ console }}\"]\n";
+    let toml = format!("min_ram = 2048\n[x86_64]\n{files}[aarch64]\n{files}");
+    let line = |own: Vars, cpu| {
+        let catalog = catalog(Some(profile(&toml, &[])), own);
+        let asker = Asker::find(&catalog, "52-54-00-00-00-01", SERVER).expect("known");
+        let script = asker
+            .boot_script(Loader::Ipxe, cpu, Firmware::Bios)
+            .expect("renders");
+        assert!(
+            script.contains("iseq ${mib} 1920 || goto count\n"),
+            "{script}"
+        );
+        let line = script
+            .lines()
+            .find(|line| line.starts_with("kernel"))
+            .map(str::to_owned);
+        line.expect("a kernel")
+            .replace("kernel --name kernel http://198.18.0.1/files/k ", "")
+    };
+    assert_eq!(
+        line(Vars::new(), Cpu::X86_64),
+        "console=ttyS0,115200n8 || goto failed"
+    );
+    assert_eq!(
+        line(Vars::new(), Cpu::Aarch64),
+        "console=ttyAMA0,115200n8 || goto failed"
+    );
+    let own = vars(&[("x", "1"), ("console", "tty0")]);
+    assert_eq!(line(own, Cpu::X86_64), "x=1 console=tty0 || goto failed");
 }
