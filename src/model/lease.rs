@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{MacAddr, Octets};
+use super::{MacAddr, Octets, hex};
 
 /// How long an offered address is held: a PXE ROM repeats its DISCOVER after 4, 8, 16 and 32 seconds (PXE 2.1 §2.2.2).
 pub const OFFER_HOLD_SECS: u64 = 64;
@@ -102,17 +102,13 @@ impl FromStr for ClientKey {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let Some(hex) = text.strip_prefix("id-") else {
+        let Some(digits) = text.strip_prefix("id-") else {
             return text
                 .parse()
                 .map(Self::Mac)
                 .map_err(|e: super::MalformedMac| e.to_string());
         };
-        let octets: Option<Vec<u8>> = (0..hex.len())
-            .step_by(2)
-            .map(|at| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok())
-            .collect();
-        octets
+        hex::octets(digits)
             .map(Self::Id)
             .ok_or_else(|| format!("`{text}` is not a client key"))
     }

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::hex;
+
 /// A 48-bit Ethernet address, written `52:54:00:00:00:01`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MacAddr(pub [u8; 6]);
@@ -45,15 +47,7 @@ impl FromStr for MacAddr {
         if !one_kind || groups.iter().any(|group| group.len() != digits_per_group) {
             return Err(malformed());
         }
-        let digits = groups.concat();
-        if !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(malformed());
-        }
-        let mut octets = [0; 6];
-        for (octet, at) in octets.iter_mut().zip((0..12).step_by(2)) {
-            *octet = u8::from_str_radix(&digits[at..at + 2], 16).map_err(|_| malformed())?;
-        }
-        Ok(Self(octets))
+        hex::array(&groups.concat()).map(Self).ok_or_else(malformed)
     }
 }
 

@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::hex;
+
 /// What is known of one machine. A machine without one was never armed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
@@ -289,15 +291,8 @@ impl FromStr for Token {
 }
 
 fn octets<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-    if text.len() != 2 * N || !text.bytes().all(is_hex) {
-        return None;
-    }
-    let mut octets = [0; N];
-    for (at, octet) in octets.iter_mut().enumerate() {
-        *octet = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
-    }
-    Some(octets)
+    let is_upper = text.bytes().any(|b| b.is_ascii_uppercase());
+    hex::array(text).filter(|_| !is_upper)
 }
 
 impl Serialize for Token {

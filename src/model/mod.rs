@@ -6,6 +6,7 @@ mod arch;
 mod class;
 mod event;
 mod group;
+mod hex;
 mod lease;
 mod mac;
 mod machine;

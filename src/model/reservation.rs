@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Labels, LocalBoot, MacAddr, Options, Uuid};
+use super::{Labels, LocalBoot, MacAddr, Options, Uuid, hex};
 
 /// What an operator wants for one machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -204,17 +204,8 @@ impl Octets {
         if groups.len() > 1 && groups.iter().any(|group| group.len() != 2) {
             return None;
         }
-        let digits = groups.concat();
-        if digits.is_empty()
-            || digits.len() % 2 != 0
-            || !digits.bytes().all(|b| b.is_ascii_hexdigit())
-        {
-            return None;
-        }
-        (0..digits.len())
-            .step_by(2)
-            .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).ok())
-            .collect::<Option<Vec<u8>>>()
+        hex::octets(&groups.concat())
+            .filter(|octets| !octets.is_empty())
             .map(Self)
     }
 }

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::hex;
+
 /// A UUID. SMBIOS 2.6 and later store its first three fields with the low octet first, and firmware sends either order: two
 /// are the same machine's if they are equal in one of them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,15 +44,8 @@ impl FromStr for Uuid {
         let malformed = || MalformedUuid(text.to_owned());
         let groups: Vec<&str> = text.split('-').collect();
         let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
-        let digits = groups.concat();
-        if lengths != [8, 4, 4, 4, 12] || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(malformed());
-        }
-        let mut octets = [0; 16];
-        for (octet, at) in octets.iter_mut().zip((0..32).step_by(2)) {
-            *octet = u8::from_str_radix(&digits[at..at + 2], 16).map_err(|_| malformed())?;
-        }
-        Self::from_octets(octets).ok_or_else(malformed)
+        let octets = hex::array(&groups.concat()).filter(|_| lengths == [8, 4, 4, 4, 12]);
+        octets.and_then(Self::from_octets).ok_or_else(malformed)
     }
 }
 

@@ -7,8 +7,10 @@ use crate::support::netns::{Netns, run};
 use crate::support::qemu::Firmware;
 
 /// What dnsmasq is told: addresses, a router, and nothing to boot from.
-const DNSMASQ: [&str; 8] = [
+const DNSMASQ: [&str; 10] = [
     "--keep-in-foreground",
+    "--user=root", // there is no other in a user namespace
+    "--group=",
     "--conf-file=/dev/null",
     "--port=0",
     "--no-ping",
