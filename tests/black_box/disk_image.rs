@@ -1,5 +1,6 @@
 //! The profile `disk-image` from power-on to a machine that runs from its disk, and what happens when it cannot.
 
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -57,19 +58,22 @@ impl Lab {
 
     /// Makes the machine's reservation, which arms it, for an image of this digest.
     fn reserve(&self, sha256: &str) {
-        let vars = [
+        self.reserve_with(&[
             ("ssh_key", KEY),
             ("image", "images/disk.img.zst"),
             ("image_sha256", sha256),
-        ];
+        ]);
+    }
+
+    fn reserve_with(&self, vars: &[(&str, &str)]) {
         let reservation = Reservation {
             mac: MAC.to_owned(),
             address: "198.18.0.10".to_owned(),
             hostname: "node-1".to_owned(),
             profile: "disk-image".to_owned(),
-            vars: vars
-                .map(|(name, value)| (name.to_owned(), text(value)))
-                .into(),
+            vars: (vars.iter())
+                .map(|(name, value)| ((*name).to_owned(), text(value)))
+                .collect(),
             ..Reservation::default()
         };
         Api::unix(&self.home).create(reservation).expect("created");
@@ -244,4 +248,165 @@ fn disk_image_fails_on_a_machine_without_a_disk() {
     let lab = Lab::new(0);
     lab.reserve(&sha256(&image()));
     assert_eq!(lab.fail(), "no disk in this machine that can be written");
+}
+
+#[test]
+fn disk_image_unpacks_a_qcow2_on_the_disk_that_was_named_and_on_no_other() {
+    let lab = Lab::new(2);
+    let raw = lab.home.path().join("raw.img");
+    run(Command::new("zstd")
+        .args(["-dqo"])
+        .arg(&raw)
+        .arg(&made().image));
+    let image = lab.home.path().join("http/images/disk.qcow2");
+    let mut convert = Command::new("qemu-img");
+    run(convert
+        .args(["convert", "-c", "-O", "qcow2"])
+        .arg(&raw)
+        .arg(&image));
+    let data = std::fs::File::options()
+        .write(true)
+        .open(&lab.disks[1])
+        .expect("it is there");
+    data.write_all_at(b"what it had before", 5 << 20)
+        .expect("written");
+    data.write_all_at(b"LABELONE", 512).expect("written");
+    lab.reserve_with(&[
+        ("image", "images/disk.qcow2"),
+        (
+            "image_sha256",
+            &sha256(&std::fs::read(&image).expect("made")),
+        ),
+        ("disk", "serial=disk-1"),
+        ("wipe", "yes"),
+        ("grow", "false"),
+        ("seed", "false"),
+    ]);
+    let console = lab.boot().wait_until_off();
+    assert_on(
+        &console,
+        "bootjack-installer: disk is not empty, and wipe is set",
+    );
+    assert_eq!(lab.state(), State::Installed, "{console}");
+    let mut wanted = std::fs::read(&raw).expect("unpacked");
+    let mark = b"bootjack disk-image machine=node-1 installed\n";
+    wanted[2047 * 512..][..mark.len()].copy_from_slice(mark);
+    let written = std::fs::read(&lab.disks[1]).expect("it is there");
+    let differs = wanted
+        .iter()
+        .zip(&written)
+        .position(|(wanted, found)| wanted != found);
+    assert_eq!(differs, None, "the octet that is another");
+    let other = std::fs::read(&lab.disks[0]).expect("it is there");
+    assert!(other.iter().all(|octet| *octet == 0));
+}
+
+fn run(command: &mut Command) {
+    let done = command
+        .output()
+        .expect("it is installed: deploy/packages.sh test");
+    assert!(done.status.success(), "{command:?}: {done:?}");
+}
+
+/// A machine's disks as the installer's `lib/disk.sh` sees them: a name, and what is at its beginning.
+fn chosen(disks: &[(&str, &[u8])], settings: &str) -> Result<String, String> {
+    const SECTORS: usize = 16384;
+    let home = Home::new();
+    for (name, content) in disks {
+        let block = format!("sys/block/{name}");
+        for (file, value) in [
+            ("removable", if name.starts_with("sdr") { "1" } else { "0" }),
+            ("ro", "0"),
+            ("size", if *name == "sdb" { "12288" } else { "16384" }),
+            ("serial", &format!("S-{name}")),
+        ] {
+            home.write(&format!("{block}/{file}"), format!("{value}\n"));
+        }
+        let mut octets = content.to_vec();
+        octets.resize(SECTORS * 512, 0);
+        home.write(&format!("dev/{name}"), octets);
+    }
+    home.write("sys/block/loop0/size", "16384\n");
+    let library = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/deploy/installer/root/lib/disk.sh"
+    );
+    let script = format!(
+        r#"say() {{ :; }}
+fail() {{ echo "$*"; exit 1; }}
+sleep() {{ :; }}
+machine=node-1 disk="" wipe=false {settings}
+. {library}
+choose_disk
+check_disk
+echo "${{target##*/}}""#
+    );
+    let ran = Command::new("busybox")
+        .args(["sh", "-c", &script])
+        .env("SYS", home.path().join("sys"))
+        .env("DEV", home.path().join("dev"))
+        .output()
+        .expect("busybox-static is installed");
+    let said = String::from_utf8_lossy(&ran.stdout).trim_end().to_owned();
+    if ran.status.success() {
+        Ok(said)
+    } else {
+        Err(said)
+    }
+}
+
+#[test]
+fn the_installer_takes_the_only_disk_or_the_one_that_is_named() {
+    let two: [(&str, &[u8]); 3] = [("sda", b""), ("sdb", b""), ("sdr", b"")];
+    assert_eq!(chosen(&[("sda", b""), ("sdr", b"")], ""), Ok("sda".into()));
+    assert_eq!(chosen(&two, "disk=/dev/sdb"), Ok("sdb".into()));
+    assert_eq!(chosen(&two, "disk=sda"), Ok("sda".into()));
+    assert_eq!(chosen(&two, "disk=serial=S-sdb"), Ok("sdb".into()));
+    assert_eq!(chosen(&two, "disk=smallest"), Ok("sdb".into()));
+    let there = "sda 8 MB serial=S-sda, sdb 6 MB serial=S-sdb";
+    assert_eq!(
+        chosen(&two, "disk=sdc"),
+        Err(format!("no disk is sdc; there are: {there}"))
+    );
+    assert_eq!(
+        chosen(&two, "disk=sdr"),
+        Err(format!("no disk is sdr; there are: {there}")),
+        "it can be taken out"
+    );
+    assert_eq!(
+        chosen(&two, ""),
+        Err(format!(
+            "more than one disk, and the variable disk does not say which (a name, serial=…, wwn=… or smallest): {there}"
+        ))
+    );
+    assert_eq!(
+        chosen(&[("sdr", b"")], ""),
+        Err("no disk in this machine that can be written".into())
+    );
+}
+
+#[test]
+fn the_installer_keeps_what_is_on_a_disk_unless_it_is_told_or_was_there_before() {
+    let marked = |machine: &str, state: &str| {
+        let mut octets = vec![0; 2047 * 512];
+        octets.extend(format!("bootjack disk-image machine={machine} {state}\n").bytes());
+        octets
+    };
+    let mut far = vec![0; 16384 * 512 - 100];
+    far.extend(b"a RAID's superblock is at the end");
+    let refused = Err(
+        "disk sda is not empty (no file system that is known), and no earlier installation of node-1; set the variable wipe = true to have it overwritten".to_owned(),
+    );
+    assert_eq!(chosen(&[("sda", b"data")], ""), refused);
+    assert_eq!(chosen(&[("sda", &far)], ""), refused);
+    assert_eq!(chosen(&[("sda", b"data")], "wipe=true"), Ok("sda".into()));
+    for (machine, state, wanted) in [
+        ("node-1", "installed", Ok("sda".to_owned())),
+        ("node-1", "writing", Ok("sda".to_owned())),
+        ("node-2", "installed", refused.clone()),
+        ("node-11", "installed", refused),
+    ] {
+        let found = chosen(&[("sda", &marked(machine, state))], "");
+        assert_eq!(found, wanted, "{machine} {state}");
+    }
 }

@@ -116,13 +116,13 @@ write_image() {
     while [ ! -s /run/digest ]; do sleep 0.2; done
     [ "$(cat /run/status.fetch)" != 2 ] || fail "image: cannot be fetched whole: $(tail -n 1 "$log")"
     [ "$(cat /run/status.disk)" = 0 ] ||
-        fail "disk ${target#/dev/} ($(bytes_of "${target#/dev/}") bytes) cannot take the image: $(grep -v 'records\|copied' /run/written | tail -n 1)"
+        fail "disk ${target##*/} ($(bytes_of "${target##*/}") bytes) cannot take the image: $(grep -v 'records\|copied' /run/written | tail -n 1)"
     digest=$(cut -d ' ' -f 1 /run/digest)
     [ "$digest" = "$sha256" ] || fail "image: its SHA-256 is $digest, wanted $sha256"
     [ "$(cat /run/status.unpack)" = 0 ] || fail "image: it is no sound $format: $(tail -n 1 "$log")"
     if [ "$format" = qcow2 ]; then from_qcow2; fi
     say "the image is as wanted; its first MiB follows"
-    dd if=/run/first of="$target" bs=1M conv=notrunc,fsync 2>>"$log" || fail "disk ${target#/dev/} cannot be written: $(tail -n 1 "$log")"
+    dd if=/run/first of="$target" bs=1M conv=notrunc,fsync 2>>"$log" || fail "disk ${target##*/} cannot be written: $(tail -n 1 "$log")"
     rm /run/writing
 }
 
@@ -138,7 +138,7 @@ from_qcow2() {
     virtual=$(qemu-img info --output=json /tmp/image.qcow2 2>>"$log" | sed -n 's/^ *"virtual-size": \([0-9]*\).*/\1/p' | head -n 1)
     [ -n "$virtual" ] || fail "image: it is no sound qcow2: $(tail -n 1 "$log")"
     if qemu-img info --output=json /tmp/image.qcow2 | grep -q '"backing-filename"'; then fail "image: it is the difference to another one, its backing file"; fi
-    [ "$virtual" -le "$(bytes_of "${target#/dev/}")" ] || fail "disk ${target#/dev/} ($(bytes_of "${target#/dev/}") bytes) is smaller than the image ($virtual)"
+    [ "$virtual" -le "$(bytes_of "${target##*/}")" ] || fail "disk ${target##*/} ($(bytes_of "${target##*/}") bytes) is smaller than the image ($virtual)"
     begin_writing
     progress 90 "unpacking ${image##*/}"
     qemu-img dd -f qcow2 -O raw bs=1M count=1 if=/tmp/image.qcow2 of=/run/first >>"$log" 2>&1 || fail "image: $(tail -n 1 "$log")"
@@ -146,6 +146,6 @@ from_qcow2() {
     qemu-img convert -n --image-opts --target-image-opts \
         driver=raw,offset=1048576,file.driver=qcow2,file.file.driver=file,file.file.filename=/tmp/image.qcow2 \
         driver=raw,offset=1048576,file.driver=host_device,file.filename="$target" 2>>"$log" ||
-        fail "disk ${target#/dev/} cannot take the image: $(tail -n 1 "$log")"
+        fail "disk ${target##*/} cannot take the image: $(tail -n 1 "$log")"
     rm /tmp/image.qcow2
 }

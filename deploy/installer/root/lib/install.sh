@@ -26,5 +26,5 @@ mark_installed
 grow_last
 put_seed
 sync
-finished "${image##*/} on ${target#/dev/} in $(($(date +%s) - begun)) s" || exit 1
+finished "${image##*/} on ${target##*/} in $(($(date +%s) - begun)) s" || exit 1
 say "done"

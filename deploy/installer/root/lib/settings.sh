@@ -1,4 +1,4 @@
-# shellcheck shell=sh disable=SC2034,SC2015
+# shellcheck shell=sh disable=SC2034,SC2015,SC2018,SC2019
 # Sourced. The kernel's command line, as settings.
 #   in:      bootjack.events=URL/     where call-backs go
 #            bootjack.seed_url=URL/   where cloud-init's documents are

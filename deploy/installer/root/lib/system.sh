@@ -8,7 +8,7 @@
 # The last partition by where it begins, as a number; none on a disk that is one file system.
 last_partition() {
     local dir
-    for dir in /sys/block/"${target#/dev/}"/*/start; do
+    for dir in /sys/block/"${target##*/}"/*/start; do
         [ -e "$dir" ] || continue
         dir=${dir%/start}
         echo "$(cat "$dir/start") $(cat "$dir/partition")"
@@ -16,7 +16,7 @@ last_partition() {
 }
 
 # first_partition_at: the sector, of which the mark wants to know.
-first_partition_at() { cat /sys/block/"${target#/dev/}"/*/start 2>/dev/null | sort -n | head -n 1; }
+first_partition_at() { cat /sys/block/"${target##*/}"/*/start 2>/dev/null | sort -n | head -n 1; }
 
 device_of() {
     case $target in
@@ -72,7 +72,7 @@ grow_last() {
 # Mounts the root file system on /mnt; answers where in it the root is. Fedora keeps it in a subvolume.
 mount_root() {
     local dir device root
-    for dir in /sys/block/"${target#/dev/}"/*/partition /sys/block/"${target#/dev/}"; do
+    for dir in /sys/block/"${target##*/}"/*/partition /sys/block/"${target##*/}"; do
         dir=${dir%/partition}
         device=/dev/${dir##*/}
         case $(type_of "$device") in ext[234] | xfs | btrfs) ;; *) continue ;; esac
