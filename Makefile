@@ -4,10 +4,11 @@
 #   make test                all tests: pure ones, real clients, real firmware
 #   make lint                formatting and clippy
 #   make build               the programs, in target/release
+#   make installer           kernel and initramfs of the profile disk-image, in target/installer (ARCH=aarch64)
 #   make bench               how fast it is: DHCP's steps, DHCP beside dnsmasq and Kea, TFTP beside three others (BENCH_ROUNDS, BENCH_SECONDS)
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test lint build bench test-needs packages-build
+.PHONY: help lab test lint build installer bench test-needs packages-build
 .SILENT:
 
 ARCH ?= x86_64
@@ -29,6 +30,10 @@ packages-build:
 build: packages-build
 	cargo build --release --workspace
 
+installer:
+	deploy/packages.sh build lab
+	deploy/installer/build.sh target/installer/$(ARCH) $(ARCH)
+
 lab: packages-build
 	deploy/packages.sh $(LAB_PACKAGES_$(ARCH))
 	ipxe/programs.sh target/ipxe $(ARCH)
@@ -40,6 +45,8 @@ test-needs:
 	deploy/packages.sh build test
 	deploy/unpack.sh target/test/relay isc-dhcp-relay
 	deploy/guest/tiny.sh target/guest/tiny-x86_64 x86_64
+	deploy/guest/disk.sh target/guest/disk-x86_64
+	deploy/installer/build.sh target/installer/x86_64 x86_64
 	ipxe/programs.sh target/ipxe x86_64
 	/usr/bin/python3 tests/grpc_client.py setup target/tmp/grpc-client
 

@@ -17,14 +17,14 @@ build="gcc libc6-dev make pkg-config ca-certificates git"
 
 # Virtual machines, their firmware and boot programs, and what builds the guests under deploy/guest/.
 lab="qemu-system-x86 qemu-utils ipxe ipxe-qemu ovmf seabios
-     busybox-static cpio gzip xz-utils zstd kmod mmdebstrap libarchive-tools uidmap debian-archive-keyring
+     busybox-static binutils cpio gzip xz-utils zstd kmod mmdebstrap libarchive-tools uidmap debian-archive-keyring
      iproute2 openssh-client curl ca-certificates"
 
 # Emulated aarch64 machines on top of the above.
 lab_aarch64="qemu-system-arm qemu-efi-aarch64"
 
 # Real clients and tools for the tests in network namespaces.
-test="isc-dhcp-client udhcpc systemd dbus-daemon dnsmasq-base tftp-hpa atftp tcpdump python3 python3-venv python3-yaml libcap2-bin procps"
+test="isc-dhcp-client udhcpc fdisk mtools syslinux syslinux-common e2fsprogs systemd dbus-daemon dnsmasq-base tftp-hpa atftp tcpdump python3 python3-venv python3-yaml libcap2-bin procps"
 
 # What `make bench` measures against, perfdhcp (in kea-admin), what brings broadcasts to its socket, and what tftpd-hpa links.
 bench="dnsmasq-base kea-admin nftables iproute2 libwrap0"

@@ -31,13 +31,16 @@ publish() {
     mv "$2/SOURCES" "$1/SOURCES"
 }
 
-# "PACKAGE VERSION" of the kernel that the meta package stands for now, or nothing.
+# kernel_package [META]: "PACKAGE VERSION" of the kernel that the meta package stands for now, or nothing; the one for
+# virtual machines, unless another is named.
 kernel_package() {
-    local meta package
-    case $(distribution) in
-        ubuntu) meta=linux-image-virtual ;;
-        *) meta=linux-image-cloud-$private_apt_arch ;;
-    esac
+    local meta=${1:-} package
+    if [ -z "$meta" ]; then
+        case $(distribution) in
+            ubuntu) meta=linux-image-virtual ;;
+            *) meta=linux-image-cloud-$private_apt_arch ;;
+        esac
+    fi
     package=$(private_apt_depends "$meta" | grep -m1 '^linux-image-[0-9]' || true)
     [ -z "$package" ] || echo "$package $(private_apt_version "$package")"
 }

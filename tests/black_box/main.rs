@@ -10,6 +10,7 @@ mod dhcp_clients;
 mod dhcp_packets;
 mod dhcp_policy;
 mod dhcp_relay;
+mod disk_image;
 mod firmware;
 mod firmware_proxy;
 mod grpc;

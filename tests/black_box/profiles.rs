@@ -4,6 +4,7 @@ use bootjack_api::v1::Reservation;
 
 use crate::support::api::{self, Api, Response, node, text};
 use crate::support::netns::{Netns, server_and_client};
+use crate::support::profiles;
 use crate::support::service::{Home, Service};
 
 struct Server {
@@ -110,7 +111,10 @@ fn a_directory_takes_the_place_of_the_shipped_profile_of_its_name() {
     let status = server.api.create(unknown).expect_err("there is none");
     assert_eq!(
         status.message(),
-        "reservation node-15: profile nothing does not exist; known are: debian-12, extra, local-disk"
+        format!(
+            "reservation node-15: profile nothing does not exist; known are: {}",
+            profiles(&["extra"]).join(", ")
+        )
     );
 }
 
@@ -381,7 +385,10 @@ fn a_reservation_whose_profile_is_gone_is_set_aside_until_it_is_back() {
     let line = service.wait_for("reservation set aside", |_| true);
     assert_eq!(
         line["reason"],
-        "reservation node-12: profile mine does not exist; known are: debian-12, local-disk"
+        format!(
+            "reservation node-12: profile mine does not exist; known are: {}",
+            profiles(&[]).join(", ")
+        )
     );
     assert_eq!(Api::unix(&home).names(), [""; 0]);
     assert_eq!(service.terminate().0.code(), Some(0));

@@ -75,12 +75,25 @@ impl Machine {
         home: &Home,
         moments: Vec<Moment>,
     ) -> Self {
+        Self::boot_with_disks(firmware, netns, mac, home, &[], moments)
+    }
+
+    /// The same, with disks (raw files) that it boots from when the network gives it nothing.
+    pub fn boot_with_disks(
+        firmware: Firmware,
+        netns: &Netns,
+        mac: &str,
+        home: &Home,
+        disks: &[&Path],
+        moments: Vec<Moment>,
+    ) -> Self {
         static TURN: Mutex<()> = Mutex::new(());
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
         let mut command = Command::new("qemu-system-x86_64");
         command
             .args(arguments(firmware, mac, home))
+            .args(disk_arguments(disks))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -259,6 +272,22 @@ fn arguments(firmware: Firmware, mac: &str, home: &Home) -> Vec<String> {
         }
     }
     arguments
+}
+
+fn disk_arguments(disks: &[&Path]) -> Vec<String> {
+    let arguments = disks.iter().enumerate().flat_map(|(n, disk)| {
+        let file = disk.display();
+        [
+            "-drive".to_owned(),
+            format!("if=none,id=d{n},format=raw,cache=unsafe,file={file}"),
+            "-device".to_owned(),
+            format!(
+                "virtio-blk-pci,drive=d{n},serial=disk-{n},bootindex={}",
+                n + 1
+            ),
+        ]
+    });
+    arguments.collect()
 }
 
 /// A file of a package; what is missing fails the test by the package's name.
