@@ -16,14 +16,14 @@
 //! floor 1  dhcp/{request,view,answer,decide,pool,proxy,bootfile,options,chosen,reply,route,explain,probe,pcap,limit}
 //!                                                                pure: protocol and policy
 //!          ndp/advertisement  tftp/{packet,terms,resolve,transfer,patience}  http/{document,access,callback}  render/
-//!          catalog  bindings  lifecycle  stalls  config/
+//!          catalog  bindings  lifecycle  stalls  lint/  config/
 //! floor 0  model/                                                the nouns
 //! ```
 //!
 //! Rooms on floor 1 that know each other: `bindings` and `catalog` know nobody; `config` asks `catalog` whether reservations
 //! fit, and reads options, modes and limits in `dhcp`'s words; `render` reads a profile's TOML with `config`'s reader; `dhcp`
 //! looks at `catalog` and `bindings` through its `view`; `http/document` looks at `catalog` and renders; `lifecycle` is asked by
-//! all that serve, so that no transport contradicts another.
+//! all that serve, so that no transport contradicts another; `lint` looks at what `http/document` renders.
 //!
 //! `grpc/convert` stands on floor 3 and not, as first planned, on floor 1: it turns the store's errors into statuses.
 //!
@@ -46,6 +46,7 @@ pub mod dhcp;
 pub mod grpc;
 pub mod http;
 pub mod lifecycle;
+pub mod lint;
 pub mod model;
 pub mod ndp;
 pub mod net;

@@ -15,6 +15,7 @@ use crate::config::default_id;
 use crate::config::reader::{check_secrets, is_variable_name};
 use crate::dhcp::explain::Explanation;
 use crate::dhcp::options;
+use crate::lint::Finding;
 use crate::model::{HIDDEN, Octets, Options, Reservation, Source, Var, Vars};
 use crate::store::ChangeError;
 
@@ -464,6 +465,27 @@ fn json_value(json: &serde_json::Value) -> Value {
 /// INVALID_ARGUMENT with the field in the details (google.rpc.BadRequest).
 pub(super) fn invalid(field: &str, text: &str) -> Status {
     let details = ErrorDetails::with_bad_request_violation(field, text);
+    Status::with_error_details(Code::InvalidArgument, text, details)
+}
+
+/// The status of a reservation whose documents would be broken: one violation for each place.
+pub(super) fn broken(reservation: &Reservation, errors: &[Finding]) -> Status {
+    let mut details = ErrorDetails::new();
+    for error in errors {
+        // A variable that is missing can be given; anything else is between the profile and what is given.
+        let undefined = error.message.strip_suffix("` is not defined");
+        let field = match undefined.and_then(|name| name.strip_prefix('`')) {
+            Some(name) if is_variable_name(name) => format!("vars.{name}"),
+            _ => "profile".to_owned(),
+        };
+        details.add_bad_request_violation(field, error.to_string());
+    }
+    let first = errors.first().map(ToString::to_string).unwrap_or_default();
+    let more = match errors.len() {
+        0 | 1 => String::new(),
+        n => format!(" (and {} more)", n - 1),
+    };
+    let text = format!("reservation {}: {first}{more}", reservation.title());
     Status::with_error_details(Code::InvalidArgument, text, details)
 }
 

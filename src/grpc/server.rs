@@ -194,7 +194,30 @@ pub struct Service {
 }
 
 impl Service {
+    /// Refuses what would break a document of the machine: that is seen now, and not on a console at night.
+    async fn lint(&self, change: &Change) -> Result<(), Status> {
+        let (Change::Create(reservation) | Change::Update { reservation, .. }) = change else {
+            return Ok(());
+        };
+        // What does not fit is refused by the store, which knows what else is written meanwhile.
+        let Ok(next) = self.store.catalog().with(change) else {
+            return Ok(());
+        };
+        let reservation = reservation.clone();
+        // Hashing a password takes some milliseconds.
+        let look = move || {
+            let errors = crate::lint::machine::errors(&next, &reservation);
+            (reservation, errors)
+        };
+        match tokio::task::spawn_blocking(look).await {
+            Ok((_, errors)) if errors.is_empty() => Ok(()),
+            Ok((reservation, errors)) => Err(convert::broken(&reservation, &errors)),
+            Err(panic) => Err(Status::internal(panic.to_string())),
+        }
+    }
+
     async fn apply(&self, change: Change, what: &'static str) -> Result<Written, Status> {
+        self.lint(&change).await?;
         match self.store.change(change, now_secs()).await {
             Ok(written) => {
                 tell(&written, what);

@@ -1080,12 +1080,14 @@ fn hostile_variables_stay_data_in_cloud_config() {
         );
         home.write(
             "profiles/mine/user-data.j2",
-            "#cloud-config\nbootcmd:\n  - [echo, {{ v|yaml }}]\nwrite_files:\n  - content: {{ v|json }}\nall: {{ {'deep': [v]}|yaml }}\n",
+            "#cloud-config\nbootcmd:\n  - [echo, {{ v|yaml }}]\nwrite_files:\n  - path: /a\n    content: {{ v|json }}\nall: {{ {'deep': [v]}|yaml }}\n",
         );
     });
     let service = &server.service;
     let api = Api::unix(&server.home);
-    api.create(node_with("mine")).expect("nothing in the way");
+    let mut created = node_with("mine");
+    created.vars.insert("v".to_owned(), text("fine"));
+    api.create(created).expect("nothing in the way");
     for hostile in HOSTILE {
         let mut changed = node_with("mine");
         changed.name = "reservations/node-5".to_owned();
@@ -1098,7 +1100,7 @@ fn hostile_variables_stay_data_in_cloud_config() {
             as_cloud_init_reads(got.text()),
             json!({
                 "bootcmd": [["echo", hostile]],
-                "write_files": [{ "content": hostile }],
+                "write_files": [{ "path": "/a", "content": hostile }],
                 "all": { "deep": [hostile] },
             }),
             "{hostile:?}"
@@ -1222,9 +1224,10 @@ fn a_variable_cannot_become_a_second_word_or_a_command_of_a_boot_script() {
         let mut changed = node_with("mine");
         changed.name = "reservations/node-5".to_owned();
         changed.vars.insert(name.to_owned(), text(value));
-        api.update(&["vars"], changed)
-            .expect("a variable may hold any text");
-        server.get("/machines/52-54-00-00-00-05/boot.ipxe?arch=x86_64&firmware=bios")
+        api.update(&["vars"], changed)?;
+        Ok::<_, tonic::Status>(
+            server.get("/machines/52-54-00-00-00-05/boot.ipxe?arch=x86_64&firmware=bios"),
+        )
     };
     for fine in [
         "console=ttyS0,115200",
@@ -1234,7 +1237,7 @@ fn a_variable_cannot_become_a_second_word_or_a_command_of_a_boot_script() {
         "ünï",
         "a;b",
     ] {
-        let got = script("v", fine);
+        let got = script("v", fine).expect("a variable may hold any text");
         assert_eq!(got.status, 200, "{fine}");
         let line = format!(
             "kernel --name kernel http://198.18.0.1/files/vmlinuz quoted={fine} {fine} || goto failed\n"
@@ -1260,9 +1263,9 @@ fn a_variable_cannot_become_a_second_word_or_a_command_of_a_boot_script() {
         "",
     ] {
         for name in ["v", "k"] {
-            let got = script(name, hostile);
-            assert_eq!(got.status, 500, "{name} = {hostile:?}: {}", got.text());
-            assert!(!got.text().contains("evil"));
+            let refused = script(name, hostile).expect_err(hostile);
+            assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{hostile:?}");
+            assert!(refused.message().contains("mine/"), "{refused}");
         }
     }
 }

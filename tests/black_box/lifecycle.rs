@@ -20,7 +20,7 @@ initrd = ["installer/initrd.img"]
 args = ["seed={{ seed_url }}", "events={{ events_url }}"]
 [documents]
 user-data = "user-data.j2"
-"preseed.cfg" = "user-data.j2"
+"answers.txt" = "user-data.j2"
 "#;
 const LIVE: &str = "[x86_64]\nkernel = \"live/vmlinuz\"\n";
 const USER_DATA: &str = "#cloud-config\nattempt: {{ machine.attempt }}\n";

@@ -15,6 +15,9 @@ struct Server {
     _client: Netns,
 }
 
+/// A machine of the file: what is broken about it is told at start, and not refused.
+const NODE_12: &str = "[[reservation]]\nmac = \"52:54:00:00:00:0c\"\naddress = \"198.18.0.12\"\nhostname = \"node-12\"\nprofile = \"mine\"\n";
+
 /// A service with these files below `profiles`.
 fn serve(files: &[(&str, &str)]) -> Server {
     serve_with("", files)
@@ -135,29 +138,31 @@ fn a_reservations_variables_win_over_the_profiles() {
 
 #[test]
 fn templates_include_extend_and_import_each_other() {
-    let server = serve(&[
-        (
-            "mine/profile.toml",
-            "[documents]\nincluding = \"including.j2\"\nextending = \"extending.j2\"\nimporting = \"importing.j2\"\nmissing = \"missing.j2\"\n",
-        ),
-        ("mine/part.j2", "part of {{ machine.hostname }}\n"),
-        ("mine/base.j2", "<{% block body %}nothing{% endblock %}>\n"),
-        (
-            "mine/macros.j2",
-            "{% macro twice(x) %}{{ x }}{{ x }}{% endmacro %}",
-        ),
-        ("mine/including.j2", "a\n{% include \"part.j2\" %}b\n"),
-        (
-            "mine/extending.j2",
-            "{% extends \"base.j2\" %}{% block body %}{{ machine.id }}{% endblock %}",
-        ),
-        (
-            "mine/importing.j2",
-            "{% from \"macros.j2\" import twice %}{{ twice(\"x\") }}",
-        ),
-        ("mine/missing.j2", "{% include \"nothing.j2\" %}"),
-    ]);
-    server.reserve(12, "mine", &[]);
+    let server = serve_with(
+        NODE_12,
+        &[
+            (
+                "mine/profile.toml",
+                "[documents]\nincluding = \"including.j2\"\nextending = \"extending.j2\"\nimporting = \"importing.j2\"\nmissing = \"missing.j2\"\n",
+            ),
+            ("mine/part.j2", "part of {{ machine.hostname }}\n"),
+            ("mine/base.j2", "<{% block body %}nothing{% endblock %}>\n"),
+            (
+                "mine/macros.j2",
+                "{% macro twice(x) %}{{ x }}{{ x }}{% endmacro %}",
+            ),
+            ("mine/including.j2", "a\n{% include \"part.j2\" %}b\n"),
+            (
+                "mine/extending.j2",
+                "{% extends \"base.j2\" %}{% block body %}{{ machine.id }}{% endblock %}",
+            ),
+            (
+                "mine/importing.j2",
+                "{% from \"macros.j2\" import twice %}{{ twice(\"x\") }}",
+            ),
+            ("mine/missing.j2", "{% include \"nothing.j2\" %}"),
+        ],
+    );
     assert_eq!(server.document(12, "including"), "a\npart of node-12\nb\n");
     assert_eq!(server.document(12, "extending"), "<node-12>\n");
     assert_eq!(server.document(12, "importing"), "xx");
@@ -166,12 +171,14 @@ fn templates_include_extend_and_import_each_other() {
 
 #[test]
 fn an_error_in_an_included_template_is_told_of_that_template() {
-    let server = serve(&[
-        ("mine/profile.toml", "[documents]\nd = \"d.j2\"\n"),
-        ("mine/d.j2", "\n\n{% include \"part.j2\" %}\n"),
-        ("mine/part.j2", "one\n{{ nothing }}\n"),
-    ]);
-    server.reserve(12, "mine", &[]);
+    let server = serve_with(
+        NODE_12,
+        &[
+            ("mine/profile.toml", "[documents]\nd = \"d.j2\"\n"),
+            ("mine/d.j2", "\n\n{% include \"part.j2\" %}\n"),
+            ("mine/part.j2", "one\n{{ nothing }}\n"),
+        ],
+    );
     let got = server.get(12, "documents/d");
     assert_eq!(got.status, 500);
     let id = got.header("x-request-id").expect("a request id");
@@ -421,6 +428,88 @@ fn a_profile_with_a_file_that_is_no_text_is_refused_by_name() {
              logo.png: stream did not contain valid UTF-8\n"
         )
     );
+}
+
+// Lint.
+
+#[test]
+fn a_reservation_that_would_break_a_document_is_refused_with_its_line_and_changes_nothing() {
+    let server = serve(&[
+        (
+            "mine/profile.toml",
+            "[vars]\nrun = [\"ls\"]\n[documents]\nuser-data = \"u.j2\"\n",
+        ),
+        (
+            "mine/u.j2",
+            "#cloud-config\nruncmd: {{ run|yaml }}\n{% if name is defined %}hostname: {{ name }}{% endif %}\n{% if proxy is defined %}x: {{ gone }}{% endif %}\n",
+        ),
+    ]);
+    let create = |vars: &[(&str, &str)]| {
+        let vars = vars
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), text(value)));
+        server.api.create(Reservation {
+            profile: "mine".to_owned(),
+            vars: vars.collect(),
+            ..node(12)
+        })
+    };
+    for (vars, message, violations) in [
+        (
+            &[("run", "ls")][..],
+            "reservation node-12: user-data line 2: runcmd: wanted a list, got `ls`; write a list",
+            &[(
+                "profile",
+                "user-data line 2: runcmd: wanted a list, got `ls`; write a list",
+            )][..],
+        ),
+        (
+            &[("proxy", "x")],
+            "reservation node-12: u.j2 line 4: `gone` is not defined; say it in vars of the reservation, a group or the profile, or ask `is defined` first",
+            &[(
+                "vars.gone",
+                "u.j2 line 4: `gone` is not defined; say it in vars of the reservation, a group or the profile, or ask `is defined` first",
+            )],
+        ),
+        (
+            &[("name", "a\nusers: x\nruncmd: y")],
+            "reservation node-12: user-data line 4: users: wanted a string or a list or a map",
+            &[],
+        ),
+    ] {
+        let status = create(vars).expect_err(message);
+        assert_eq!(status.code(), tonic::Code::InvalidArgument);
+        if violations.is_empty() {
+            continue;
+        }
+        assert_eq!(status.message(), message);
+        let details = tonic_types::StatusExt::get_error_details(&status);
+        let found: Vec<(String, String)> = (details
+            .bad_request()
+            .expect("details")
+            .field_violations
+            .iter())
+        .map(|v| (v.field.clone(), v.description.clone()))
+        .collect();
+        let found: Vec<(&str, &str)> = found
+            .iter()
+            .map(|(f, d)| (f.as_str(), d.as_str()))
+            .collect();
+        assert_eq!(found, violations);
+    }
+    assert_eq!(server.api.names(), [""; 0]);
+    create(&[("name", "fine")]).expect("nothing wrong");
+    let changed = Reservation {
+        name: "reservations/node-12".to_owned(),
+        vars: [("run".to_owned(), text("ls"))].into(),
+        ..Reservation::default()
+    };
+    let status = server.api.update(&["vars"], changed).expect_err("refused");
+    assert!(
+        status.message().contains("runcmd: wanted a list"),
+        "{status}"
+    );
+    assert!(server.document(12, "user-data").contains("hostname: fine"));
 }
 
 // Groups and layers.

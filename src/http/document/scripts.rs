@@ -126,6 +126,21 @@ impl Asker<'_> {
         }
     }
 
+    /// The kernel's arguments on this platform; none where the profile boots no kernel there.
+    pub fn kernel_args(
+        &self,
+        cpu: Cpu,
+        firmware: Firmware,
+    ) -> Result<Option<Vec<String>>, RenderError> {
+        let files = self.profile.and_then(|p| Some((p, p.boot.get(&cpu)?)));
+        files
+            .map(|(profile, files)| {
+                let values = self.values(Some((cpu, firmware)));
+                Ok(self.made(profile, files, &values)?.args)
+            })
+            .transpose()
+    }
+
     fn made(
         &self,
         profile: &Profile,

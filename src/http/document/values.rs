@@ -93,7 +93,7 @@ impl Asker<'_> {
         format!("{}/nocloud/", self.base_url())
     }
 
-    fn documents_url(&self) -> String {
+    pub fn documents_url(&self) -> String {
         format!("{}/documents/", self.base_url())
     }
 
@@ -105,7 +105,7 @@ impl Asker<'_> {
     }
 
     /// Where an installation's call-backs go; none where nothing is installed.
-    pub(super) fn events_url(&self) -> Option<String> {
+    pub fn events_url(&self) -> Option<String> {
         (self.token).map(|token| format!("{}/t/{token}/events/", self.server_url))
     }
 
