@@ -2,8 +2,10 @@
 //! in the way. Everything is read and bound before anything is served.
 
 mod bind;
+mod documents;
 mod explain;
 mod load;
+mod reload;
 mod watch;
 
 use std::time::{Duration, Instant};
@@ -13,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use self::documents::{Rendered, Wanted, lint, render};
 pub use self::explain::{Asked, explain};
 pub use self::load::{BadConfig, Loaded, load};
 use crate::dhcp::answer::Mode;
@@ -57,6 +60,9 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
         });
     }
     tokio::spawn(watch::keep_watching(store.clone(), stop.clone()));
+    let dir = config.boot.profiles.clone();
+    let reloading = reload::Reloader::new(store.clone(), dir)?;
+    tokio::spawn(reloading.keep_watching(stop.clone()));
     for server in bound.ndp {
         let stop = stop.clone();
         tokio::spawn(server.serve(stop));

@@ -10,6 +10,7 @@ mod dhcp_clients;
 mod dhcp_packets;
 mod dhcp_policy;
 mod dhcp_relay;
+mod documents;
 mod firmware;
 mod grpc;
 mod http;
