@@ -1,5 +1,7 @@
 //! What was typed, and the exit status it ends with.
 
+mod documents;
+
 use std::io::IsTerminal as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -37,7 +39,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve in the foreground until SIGTERM or SIGINT.
+    /// Serve in the foreground until SIGTERM or SIGINT; SIGHUP has profiles read again.
     Serve {
         /// The configuration file.
         #[arg(
@@ -62,6 +64,12 @@ enum Command {
     ///
     /// The running service is asked, if there is one, so that its leases and reservations count; or else the store is read.
     Explain(Explain),
+    /// Show a document as it would be served to a machine, and which layer each of its variables comes from.
+    Render(documents::Render),
+    /// Look at every document of a profile, or of all, for every machine that has it.
+    ///
+    /// Without a machine, a sample stands for it. Exit status 1 if there are errors.
+    Lint(documents::Lint),
     /// Report every problem of the configuration file and of the profiles it names; start nothing.
     Check {
         /// The configuration file.
@@ -145,17 +153,20 @@ enum LogFormat {
 
 /// Does what was typed.
 pub fn main() -> ExitCode {
+    let done = |done: anyhow::Result<()>| done.map(|()| ExitCode::SUCCESS);
     let done = match Cli::parse().command {
-        Command::Check { config } => check(&config),
-        Command::Explain(asked) => explain(&asked),
+        Command::Check { config } => done(check(&config)),
+        Command::Explain(asked) => done(explain(&asked)),
+        Command::Render(asked) => done(documents::render(&asked)),
+        Command::Lint(asked) => documents::lint(&asked),
         Command::Serve {
             config,
             log_format,
             log,
-        } => serve(&config, log_format, &log),
+        } => done(serve(&config, log_format, &log)),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             eprintln!("bootjackd: {error:#}");
             if error.is::<BadConfig>() {

@@ -71,7 +71,7 @@ pub async fn explain(
 }
 
 /// Leases count too. A store that does not exist holds none, and is not made for the asking.
-fn open_store(
+pub(super) fn open_store(
     config: &Config,
     catalog: crate::catalog::Catalog,
 ) -> anyhow::Result<(Store, Writer)> {
@@ -92,7 +92,7 @@ fn open_store(
 }
 
 /// The address DHCP would be served from: one of this machine's in a subnet, or else the first subnet's router, or first host.
-fn first_server_id(config: &Config) -> Option<Ipv4Addr> {
+pub(super) fn first_server_id(config: &Config) -> Option<Ipv4Addr> {
     let is_served = |name: &String| {
         let named = config.dhcp.interfaces.as_ref();
         named.is_none_or(|names| names.contains(name))
@@ -110,11 +110,16 @@ fn first_server_id(config: &Config) -> Option<Ipv4Addr> {
 }
 
 async fn connect(listen: &GrpcListen) -> Option<DhcpClient<Channel>> {
+    Some(DhcpClient::new(channel(listen).await?))
+}
+
+/// A way to the running service, if there is one.
+pub(super) async fn channel(listen: &GrpcListen) -> Option<Channel> {
     let endpoint = match listen {
         GrpcListen::Tcp(address) => Endpoint::from_shared(format!("http://{address}")),
         GrpcListen::Unix(path) => Endpoint::from_shared(format!("unix://{}", path.display())),
     };
-    Some(DhcpClient::new(endpoint.ok()?.connect().await.ok()?))
+    endpoint.ok()?.connect().await.ok()
 }
 
 async fn ask(mut client: DhcpClient<Channel>, asked: Vec<Asked>) -> anyhow::Result<Vec<Explained>> {

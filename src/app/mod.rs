@@ -3,10 +3,12 @@
 
 mod bind;
 mod directory;
+mod documents;
 mod explain;
 mod load;
 mod port;
 mod ports;
+mod reload;
 mod watch;
 
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use self::documents::{Rendered, Wanted, lint, render};
 pub use self::explain::{Asked, explain};
 pub use self::load::{BadConfig, Loaded, load};
 use self::ports::Ports;
@@ -50,6 +53,9 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
     let ports = Ports::open(config.clone(), store.clone(), stop.clone()).await?;
     let bound = bind::bind(&config).await?;
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
+    let profiles = config.boot.profiles.clone();
+    let reloading = reload::Reloader::new(store.clone(), profiles)?;
+    tokio::spawn(reloading.keep_watching(stop.clone()));
     tokio::spawn(watch::keep_watching(
         store.clone(),
         timeline.clone(),

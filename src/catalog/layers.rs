@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
-use super::{Catalog, Refusal};
+use super::{Catalog, Refusal, Settings};
 use crate::model::{Group, Profile, Reservation, Var, Vars};
 
 /// Who says a variable.
@@ -129,6 +130,23 @@ impl Catalog {
                 missing.join(" and ")
             ),
         ))
+    }
+
+    /// The catalog with these profiles in place of its own, or every machine and group that they do not fit.
+    pub fn with_profiles(&self, profiles: BTreeMap<String, Profile>) -> Result<Self, Vec<Refusal>> {
+        let mut next = self.clone();
+        next.settings = Arc::new(Settings {
+            profiles,
+            ..(*self.settings).clone()
+        });
+        let refused: Vec<Refusal> = (next.reservations(None))
+            .filter_map(|reservation| next.check_profile(reservation).err())
+            .collect();
+        if refused.is_empty() {
+            Ok(next)
+        } else {
+            Err(refused)
+        }
     }
 
     /// The variables that the profile requires, and nobody says.

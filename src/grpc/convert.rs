@@ -85,6 +85,15 @@ pub(super) fn to_message(reservation: &Reservation) -> v1::Reservation {
     }
 }
 
+/// A reservation as a service has answered it.
+pub fn from_message(message: &v1::Reservation) -> Result<Reservation, Status> {
+    let mut reservation = Reservation::of(id_in(&message.name).to_owned(), Source::Api);
+    for field in FIELDS {
+        set_field(&mut reservation, message, field)?;
+    }
+    Ok(reservation)
+}
+
 /// A new reservation, from a create's message.
 pub(super) fn to_create(request: v1::CreateReservationRequest) -> Result<Change, Status> {
     let message = request

@@ -108,6 +108,16 @@ pub enum Event {
     },
     /// A reservation of the store contradicts the configuration and is kept, but not followed.
     SetAside { machine: String, reason: String },
+    /// Profiles were read again; these are other ones than before.
+    ProfilesLoaded { changed: Vec<String> },
+    /// A profile was read again and is not served from: the one before it is.
+    ProfileRefused { profile: String, error: String },
+    /// A document of these machines would not do what it is for.
+    DocumentBroken {
+        profile: String,
+        machines: usize,
+        error: String,
+    },
     /// Another DHCP server answers on a segment of ours.
     OtherServer { iface: String, server: Ipv4Addr },
     /// An address that was about to be offered is somebody's already.

@@ -181,6 +181,17 @@ pub fn emit(event: &Event) {
         Event::SetAside { machine, reason } => {
             tracing::error!(machine, reason, "reservation set aside");
         }
+        Event::ProfilesLoaded { changed } => {
+            tracing::info!(changed = changed.join(", "), "profiles loaded");
+        }
+        Event::ProfileRefused { profile, error } => {
+            tracing::error!(profile, error, "profile refused");
+        }
+        Event::DocumentBroken {
+            profile,
+            machines,
+            error,
+        } => tracing::error!(profile, machines, error, "document broken"),
         Event::OtherServer { iface, server } => {
             tracing::error!(protocol = "dhcp", iface, %server, "another DHCP server answers here");
         }
@@ -240,6 +251,10 @@ fn count(event: &Event) {
         Event::Reserved { change, .. } => {
             counter!("bootjack_reservation_changes_total", "change" => *change).increment(1);
         }
+        Event::ProfilesLoaded { .. } => counter!("bootjack_profile_reloads_total").increment(1),
+        Event::ProfileRefused { .. } => {
+            counter!("bootjack_profile_refusals_total").increment(1);
+        }
         Event::OtherServer { .. } => counter!("bootjack_dhcp_other_servers_total").increment(1),
         Event::AddressInUse { .. } => {
             counter!("bootjack_dhcp_address_conflicts_total").increment(1)
@@ -253,6 +268,7 @@ fn count(event: &Event) {
         | Event::Ready { .. }
         | Event::Stopped { .. }
         | Event::SetAside { .. }
+        | Event::DocumentBroken { .. }
         | Event::Noticed { .. }
         | Event::Failed { .. } => {}
     }

@@ -171,6 +171,9 @@ pub fn of(event: &Event) -> Option<Note> {
         },
         Event::Listening { .. }
         | Event::Gone { .. }
+        | Event::ProfilesLoaded { .. }
+        | Event::ProfileRefused { .. }
+        | Event::DocumentBroken { .. }
         | Event::Ready { .. }
         | Event::Stopped { .. }
         | Event::Revoked { .. }

@@ -18,7 +18,9 @@ use crate::model::{Entry, Event, Kind, Subject};
 
 /// How many events may wait to be written down.
 const WAITING: usize = 4096;
-/// How long events are let gather.
+/// How many at once say that there is much to write down.
+const BUSY: usize = 8;
+/// How long events are let gather then.
 const PACE: Duration = Duration::from_millis(10);
 
 /// Says whom an event is about, and what a file is to a machine. Asked by the writing thread alone.
@@ -162,7 +164,9 @@ impl Desk {
         while let Some(job) = waiting.blocking_recv() {
             let mut job = Some(job);
             let mut closing = false;
+            let mut written_down = 0;
             while let Some(Job::Note { at_ms, note }) = job {
+                written_down += 1;
                 let written = self.write_down(at_ms, note);
                 is_well = said_once(written, is_well);
                 job = waiting.try_recv().ok();
@@ -172,8 +176,10 @@ impl Desk {
             if closing || matches!(job, Some(Job::Close)) {
                 return;
             }
-            // What happens meanwhile wakes nobody up.
-            std::thread::park_timeout(PACE);
+            if written_down >= BUSY {
+                // What happens meanwhile wakes nobody up.
+                std::thread::park_timeout(PACE);
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! Bindings are promised in memory before they are written (`Store::decide`), which can only keep an address from somebody
 //! longer than needed. The catalog changes in memory when it has changed on disk, and not before.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -12,10 +13,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::machines::{self, Act, ActError, Moved};
-use super::{Backend, ChangeError, RecordChange, Shared, StoreError, Then, Written};
+use super::{Backend, ChangeError, ProfilesError, RecordChange, Shared, StoreError, Then, Written};
 use crate::bindings::Bindings;
 use crate::catalog::{Catalog, Change, Refusal};
-use crate::model::{BindingChange, ClientKey, Lease, LeaseState, Reservation};
+use crate::model::{BindingChange, ClientKey, Lease, LeaseState, Profile, Reservation};
 
 /// How many jobs one commit carries.
 const JOBS_PER_COMMIT: usize = 256;
@@ -43,6 +44,11 @@ pub(super) enum Job {
         now_secs: u64,
         reply: oneshot::Sender<Result<Moved, ActError>>,
     },
+    /// Other profiles: nothing of them is kept.
+    Profiles {
+        profiles: BTreeMap<String, Profile>,
+        reply: oneshot::Sender<Result<(), ProfilesError>>,
+    },
     Close,
 }
 
@@ -61,6 +67,8 @@ pub(super) struct Draft {
     records: Vec<RecordChange>,
     pub(super) revision: u64,
     sync: bool,
+    /// The catalog is another, though nothing of it is on disk.
+    is_renewed: bool,
     /// Leases that were promised and can no longer be.
     overtaken: Vec<Lease>,
     /// Addresses that a reservation has taken for its machine, or left.
@@ -119,6 +127,7 @@ impl Committer {
             records: Vec::new(),
             revision: self.revision,
             sync: sync_is_due,
+            is_renewed: false,
             overtaken: Vec::new(),
             touched: Vec::new(),
             now_secs: 0,
@@ -172,7 +181,7 @@ impl Committer {
                 self.set_aside.retain(|reservation| reservation.id != *id);
             }
         }
-        if draft.revision != self.revision {
+        if draft.revision != self.revision || draft.is_renewed {
             self.revision = draft.revision;
             self.shared.catalog.store(Arc::new(draft.catalog));
         }
@@ -182,6 +191,19 @@ impl Committer {
     fn prepare(&self, job: Job, draft: &mut Draft) -> Option<Acknowledge> {
         match job {
             Job::Close => None,
+            Job::Profiles { profiles, reply } => match draft.catalog.with_profiles(profiles) {
+                Ok(next) => {
+                    draft.catalog = next;
+                    draft.is_renewed = true;
+                    Some(Box::new(move |outcome| {
+                        let _ = reply.send(outcome.map_err(ProfilesError::from));
+                    }))
+                }
+                Err(refused) => {
+                    let _ = reply.send(Err(ProfilesError::Refused(refused)));
+                    None
+                }
+            },
             Job::Change {
                 change,
                 now_secs,

@@ -15,6 +15,7 @@ pub mod profiles;
 mod record;
 mod sled;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,7 +32,7 @@ pub use self::memory::Memory;
 pub use self::sled::Sled;
 use crate::bindings::Bindings;
 use crate::catalog::{Catalog, Change, Refusal};
-use crate::model::{BindingChange, Lease, Machine, Reservation};
+use crate::model::{BindingChange, Lease, Machine, Profile, Reservation};
 
 /// How many jobs may wait; more make their callers wait.
 const WAITING_JOBS: usize = 1024;
@@ -92,6 +93,16 @@ pub enum StoreError {
 pub enum ChangeError {
     #[error(transparent)]
     Refused(#[from] Refusal),
+    #[error(transparent)]
+    Failed(#[from] StoreError),
+}
+
+/// Why profiles were not put in place.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ProfilesError {
+    /// They do not fit these reservations.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Refused(Vec<Refusal>),
     #[error(transparent)]
     Failed(#[from] StoreError),
 }
@@ -296,6 +307,17 @@ impl Store {
         Ok((possible.into_iter())
             .map(|is_possible| is_possible && written.next() == Some(true))
             .collect())
+    }
+
+    /// Puts these profiles in place of those that are served from, between one packet and the next, if every reservation fits
+    /// them. What was made under the ones before stays as it is.
+    pub async fn replace_profiles(
+        &self,
+        profiles: BTreeMap<String, Profile>,
+    ) -> Result<(), ProfilesError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue(Job::Profiles { profiles, reply }).await?;
+        answer.await.map_err(|_| StoreError::Stopped)?
     }
 
     /// Waits for its turn without holding up the thread.

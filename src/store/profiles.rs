@@ -14,30 +14,13 @@ static SHIPPED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/deploy/profiles");
 /// A template is text that people write.
 const LARGEST_FILE: u64 = 1 << 20;
 
+/// Each profile by its name, or what is wrong with it.
+pub type Each = BTreeMap<String, Result<Profile, Problems>>;
+
 /// Reads every profile of `dir`, if given, and the shipped ones that it does not replace. All problems are found at once.
 pub fn read(dir: Option<&Path>) -> Result<BTreeMap<String, Profile>, Vec<Problems>> {
-    let mut found: BTreeMap<String, Result<Profile, Problems>> = SHIPPED
-        .dirs()
-        .map(|dir| {
-            let name = dir.path().display().to_string();
-            (name.clone(), parse(&name, &name, shipped_files(dir)))
-        })
-        .collect();
-    let mut problems = Vec::new();
-    if let Some(dir) = dir {
-        match directories(dir) {
-            Ok(directories) => {
-                for (name, path) in directories {
-                    let place = path.display().to_string();
-                    let profile = files(&path)
-                        .map_err(|text| unreadable(&place, text))
-                        .and_then(|files| parse(&name, &place, files));
-                    found.insert(name, profile);
-                }
-            }
-            Err(error) => problems.push(unreadable(&dir.display().to_string(), error.to_string())),
-        }
-    }
+    let (found, problem) = read_each(dir);
+    let mut problems: Vec<Problems> = problem.into_iter().collect();
     let mut profiles = BTreeMap::new();
     for (name, profile) in found {
         match profile {
@@ -52,6 +35,58 @@ pub fn read(dir: Option<&Path>) -> Result<BTreeMap<String, Profile>, Vec<Problem
     } else {
         Err(problems)
     }
+}
+
+/// The same, each on its own; and why the directory itself cannot be read.
+pub fn read_each(dir: Option<&Path>) -> (Each, Option<Problems>) {
+    let mut found: Each = SHIPPED
+        .dirs()
+        .map(|dir| {
+            let name = dir.path().display().to_string();
+            (name.clone(), parse(&name, &name, shipped_files(dir)))
+        })
+        .collect();
+    let mut problem = None;
+    if let Some(dir) = dir {
+        match directories(dir) {
+            Ok(directories) => {
+                for (name, path) in directories {
+                    let place = path.display().to_string();
+                    let profile = files(&path)
+                        .map_err(|text| unreadable(&place, text))
+                        .and_then(|files| parse(&name, &place, files));
+                    found.insert(name, profile);
+                }
+            }
+            Err(error) => {
+                problem = Some(unreadable(&dir.display().to_string(), error.to_string()));
+            }
+        }
+    }
+    (found, problem)
+}
+
+/// What changes when a profile does: each file's length and time, by its path.
+pub type Fingerprint = BTreeMap<std::path::PathBuf, (u64, Option<std::time::SystemTime>)>;
+
+/// The fingerprint of all profiles below `dir`, as far as it can be read.
+pub fn fingerprint(dir: &Path) -> Fingerprint {
+    let of = |dir: &Path| {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.filter_map(|entry| {
+            let metadata = entry.path().metadata().ok()?;
+            let stamp = (metadata.len(), metadata.modified().ok());
+            Some((entry.path(), metadata.is_dir(), stamp))
+        })
+    };
+    let mut found = Fingerprint::new();
+    for (path, is_dir, stamp) in of(dir).collect::<Vec<_>>() {
+        if is_dir {
+            found.extend(of(&path).map(|(file, _, stamp)| (file, stamp)));
+        }
+        found.insert(path, stamp);
+    }
+    found
 }
 
 fn parse(name: &str, place: &str, files: BTreeMap<String, String>) -> Result<Profile, Problems> {

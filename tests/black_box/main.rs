@@ -11,6 +11,7 @@ mod dhcp_packets;
 mod dhcp_policy;
 mod dhcp_relay;
 mod disk_image;
+mod documents;
 mod firmware;
 mod firmware_proxy;
 mod grpc;
