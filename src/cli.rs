@@ -1,5 +1,7 @@
 //! What was typed, and the exit status it ends with.
 
+mod artifact;
+
 use std::io::IsTerminal as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -62,6 +64,8 @@ enum Command {
     ///
     /// The running service is asked, if there is one, so that its leases and reservations count; or else the store is read.
     Explain(Explain),
+    /// Keep kernels, RAM disks and images by their content, for profiles to name.
+    Artifact(artifact::Artifact),
     /// Report every problem of the configuration file and of the profiles it names; start nothing.
     Check {
         /// The configuration file.
@@ -147,6 +151,7 @@ enum LogFormat {
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Check { config } => check(&config),
+        Command::Artifact(asked) => artifact::run(asked),
         Command::Explain(asked) => explain(&asked),
         Command::Serve {
             config,

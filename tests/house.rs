@@ -30,6 +30,7 @@ const ROOMS: &[Room] = &[
             "http/server",
             "http/connections",
             "http/files",
+            "http/artifacts",
             "http/machine",
             "http/attempt",
             "http/secrets",
@@ -40,6 +41,11 @@ const ROOMS: &[Room] = &[
     room(2, &["store"], &[]),
     room(2, &["observe"], &[]),
     room(2, &["net"], &[]),
+    room(
+        2,
+        &["artifact/store", "artifact/fetch", "artifact/import"],
+        &[],
+    ),
     room(
         1,
         &[
@@ -78,6 +84,16 @@ const ROOMS: &[Room] = &[
         ],
     ),
     room(1, &["ndp/advertisement"], &[]),
+    room(
+        1,
+        &[
+            "artifact/name",
+            "artifact/used",
+            "artifact/inside",
+            "artifact/iso",
+        ],
+        &[],
+    ),
     room(1, &["tftp/resolve"], &[]),
     room(1, &["http/document"], &["catalog", "render", "lifecycle"]),
     room(1, &["http/access"], &["catalog", "bindings"]),
@@ -95,6 +111,7 @@ const ROOMS: &[Room] = &[
             "dhcp/answer",
             "dhcp/limit",
             "http/access",
+            "artifact/name",
         ],
     ),
     room(0, &["model"], &[]),
@@ -108,6 +125,7 @@ const CORRIDORS: &[(&str, u8)] = &[
     ("tftp", 3),
     ("http", 3),
     ("grpc", 3),
+    ("artifact", 2),
 ];
 
 /// What pure code does not name, and what it is called.

@@ -72,7 +72,7 @@ pub async fn explain(
 }
 
 /// Leases count too. A store that does not exist holds none, and is not made for the asking.
-fn open_store(
+pub(super) fn open_store(
     config: &Config,
     catalog: crate::catalog::Catalog,
 ) -> anyhow::Result<(Store, Writer)> {
@@ -123,11 +123,16 @@ fn first_server_id(config: &Config) -> Option<Ipv4Addr> {
 }
 
 async fn connect(listen: &GrpcListen) -> Option<DhcpClient<Channel>> {
+    channel(listen).await.map(DhcpClient::new)
+}
+
+/// The running service, if there is one.
+pub(super) async fn channel(listen: &GrpcListen) -> Option<Channel> {
     let endpoint = match listen {
         GrpcListen::Tcp(address) => Endpoint::from_shared(format!("http://{address}")),
         GrpcListen::Unix(path) => Endpoint::from_shared(format!("unix://{}", path.display())),
     };
-    Some(DhcpClient::new(endpoint.ok()?.connect().await.ok()?))
+    endpoint.ok()?.connect().await.ok()
 }
 
 async fn ask(mut client: DhcpClient<Channel>, asked: Vec<Asked>) -> anyhow::Result<Vec<Explained>> {

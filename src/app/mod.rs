@@ -1,6 +1,7 @@
 //! Start, wire, drain, exit. In: the configuration file's path. Out: a running service, or one sentence that says what stands
 //! in the way. Everything is read and bound before anything is served.
 
+pub mod artifacts;
 mod bind;
 mod explain;
 mod load;
@@ -8,6 +9,7 @@ mod watch;
 
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -15,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::explain::{Asked, explain};
 pub use self::load::{BadConfig, Loaded, load};
+use crate::artifact::store::Artifacts as ArtifactStore;
+use crate::config::{Artifacts, Config};
 use crate::dhcp::answer::Mode;
 use crate::dhcp::rogue::Lookout;
 use crate::model::Event;
@@ -71,6 +75,7 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
         store.clone(),
         config.http.files.as_deref(),
         &config.boot.programs,
+        served_artifacts(&config)?,
         http::server::Rules {
             bind: config.http.bind_documents,
             gives_addresses: config.dhcp.mode == Mode::Server,
@@ -112,6 +117,17 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
         elapsed_ms: u64::try_from(stopping.elapsed().as_millis()).unwrap_or(u64::MAX),
     });
     ended
+}
+
+/// The store of artefacts, which is made where it is missing.
+fn served_artifacts(config: &Config) -> anyhow::Result<http::artifacts::Served> {
+    let dir = config.artifacts_dir();
+    let Artifacts {
+        upstream, offline, ..
+    } = &config.artifacts;
+    let store = ArtifactStore::new(&dir);
+    http::artifacts::Served::new(store, upstream, *offline)
+        .with_context(|| format!("cannot keep artefacts in {}", dir.display()))
 }
 
 /// An authoritative server refuses what others have promised: it must be alone.

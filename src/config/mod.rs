@@ -1,6 +1,7 @@
 //! The configuration file. In: its text. Out: a `Config` that makes sense as a whole, or every problem at once with line
 //! numbers. Touches no file but the text it is given: whether directories exist is the app's to see.
 
+mod artifacts;
 pub mod reader;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
+pub use self::artifacts::{Artifacts, Upstream};
 use self::reader::{At, Problem, Reader, Section};
 use crate::catalog::{Catalog, Change, Refusal, Settings};
 use crate::dhcp::answer::Mode;
@@ -54,10 +56,19 @@ pub struct Config {
     pub grpc: Grpc,
     pub boot: Boot,
     pub admin: Admin,
+    pub artifacts: Artifacts,
     /// Those of the file, each with its line.
     pub reservations: Vec<At<Reservation>>,
     /// The line of every path and address in it, for problems that only the machine it runs on can show.
     pub lines: BTreeMap<&'static str, usize>,
+}
+
+impl Config {
+    /// Where artefacts are.
+    pub fn artifacts_dir(&self) -> PathBuf {
+        let usual = || self.data_dir.join("artifacts");
+        self.artifacts.dir.clone().unwrap_or_else(usual)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -173,6 +184,7 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
 
     let dhcp = read_dhcp(&mut root.section("dhcp"), &mut lines);
     let grpc = read_grpc(&mut root.section("grpc"), &mut lines);
+    let artifacts = artifacts::read(root);
     let options = read_options(root);
     let subnets = read_subnets(root);
     let classes = read_classes(root, &subnets);
@@ -201,6 +213,7 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
         admin: Admin {
             listen: admin_listen,
         },
+        artifacts,
         reservations,
         lines,
     }

@@ -1,9 +1,10 @@
 //! HTTP: boot scripts, documents and files. `document` makes what is made for one machine, `access` says whose it is; `machine`
 //! serves it under the machine's name and `attempt` under an installation's token, with its call-backs, which `callback` reads;
-//! `files` serves what lies on disk; `secrets` reads what is kept apart; `connections` bounds what strangers can hold; `server`
+//! `files` serves what lies on disk, `artifacts` what the store of artefacts has; `secrets` reads what is kept apart; `connections` bounds what strangers can hold; `server`
 //! owns the routes.
 
 pub mod access;
+pub mod artifacts;
 mod attempt;
 pub mod callback;
 mod connections;

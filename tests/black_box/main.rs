@@ -3,6 +3,7 @@
 //! They need root, or a user namespace that stands for it (`make test` sees to either), and the packages of
 //! `deploy/packages.sh test`; what is missing fails them by name.
 
+mod artifact;
 mod check;
 mod cli;
 mod crash;
