@@ -1,4 +1,4 @@
-//! What happened, told once. In: an `Event`. Out: one log line and one counter. Nothing else in the service logs or counts, so
+//! What happened, told once. In: an `Event`. Out: one log line, one counter, and what is to be measured of it. Nothing else in the service logs or counts, so
 //! that this match is the list of all it ever says.
 //!
 //! Labels of metrics come from closed sets; no MAC, name or path ever becomes one. Secrets, variables and rendered documents
@@ -6,11 +6,13 @@
 
 mod format;
 mod lines;
+mod measure;
 
 use metrics::counter;
 
 pub use self::format::Text;
 pub use self::lines::{Lines, gather};
+pub use self::measure::{Standing, recorder, register, show};
 
 use crate::model::{Dhcp, Event};
 
@@ -38,6 +40,7 @@ macro_rules! dhcp_line {
 /// Logs and counts one event.
 pub fn emit(event: &Event) {
     count(event);
+    measure::measure(event);
     match event {
         Event::Listening {
             protocol,
@@ -111,6 +114,12 @@ pub fn emit(event: &Event) {
             "failed" => tracing::error!(machine, attempt, change, reason, "lifecycle"),
             _ => tracing::info!(machine, attempt, change, reason, "lifecycle"),
         },
+        Event::InstallEnded {
+            machine,
+            profile,
+            outcome,
+            seconds,
+        } => tracing::info!(machine, profile, outcome, seconds, "installation over"),
         Event::CalledBack {
             machine,
             attempt,
@@ -213,6 +222,7 @@ fn count(event: &Event) {
         | Event::Ready { .. }
         | Event::Stopped { .. }
         | Event::SetAside { .. }
+        | Event::InstallEnded { .. }
         | Event::Noticed { .. }
         | Event::Failed { .. } => {}
     }

@@ -16,6 +16,7 @@ mod firmware;
 mod grpc;
 mod http;
 mod lifecycle;
+mod metrics;
 mod profiles;
 mod serve;
 mod support;
