@@ -1,5 +1,6 @@
 //! What was typed, and the exit status it ends with.
 
+mod artifact;
 mod documents;
 
 use std::io::IsTerminal as _;
@@ -64,6 +65,8 @@ enum Command {
     ///
     /// The running service is asked, if there is one, so that its leases and reservations count; or else the store is read.
     Explain(Explain),
+    /// Keep kernels, RAM disks and images by their content, for profiles to name.
+    Artifact(artifact::Artifact),
     /// Show a document as it would be served to a machine, and which layer each of its variables comes from.
     Render(documents::Render),
     /// Look at every document of a profile, or of all, for every machine that has it.
@@ -159,6 +162,7 @@ pub fn main() -> ExitCode {
         Command::Explain(asked) => done(explain(&asked)),
         Command::Render(asked) => done(documents::render(&asked)),
         Command::Lint(asked) => documents::lint(&asked),
+        Command::Artifact(asked) => done(artifact::run(asked)),
         Command::Serve {
             config,
             log_format,

@@ -10,18 +10,18 @@
 //! ```text
 //! floor 4  main  app/  cli                                       start, wire, drain, exit
 //! floor 3  dhcp/{server,rogue,prober}  ndp/server  tftp/{server,session,places,content}
-//!          http/{server,machine,attempt,files,connections,pace,tls,secrets}
+//!          http/{server,machine,attempt,files,artifacts,connections,pace,tls,secrets}
 //!          grpc/{server,convert,machines,events}                 the shells: bytes in, bytes out
-//! floor 2  store/  observe/  net                                 shared machinery with effects
+//! floor 2  store/  observe/  net  artifact/{store,fetch,import}   shared machinery with effects
 //! floor 1  dhcp/{request,view,answer,decide,pool,proxy,bootfile,options,chosen,reply,route,explain,probe,pcap,limit}
 //!                                                                pure: protocol and policy
 //!          ndp/advertisement  tftp/{packet,terms,resolve,transfer,patience}  http/{document,access,callback}  render/
-//!          catalog  bindings  lifecycle  stalls  lint/  config/
+//!          catalog  bindings  lifecycle  stalls  lint/  config/  artifact/{name,used,inside,iso}
 //! floor 0  model/                                                the nouns
 //! ```
 //!
 //! Rooms on floor 1 that know each other: `bindings` and `catalog` know nobody; `config` asks `catalog` whether reservations
-//! fit, and reads options, modes and limits in `dhcp`'s words; `render` reads a profile's TOML with `config`'s reader; `dhcp`
+//! fit, and reads options, modes, limits and names of artefacts in the words of those rooms; `render` reads a profile's TOML with `config`'s reader; `dhcp`
 //! looks at `catalog` and `bindings` through its `view`; `http/document` looks at `catalog` and renders; `lifecycle` is asked by
 //! all that serve, so that no transport contradicts another; `lint` looks at what `http/document` renders.
 //!
@@ -38,6 +38,7 @@
 //! | gRPC call → durable change | grpc/server → convert → store (→ catalog) → backend |
 
 pub mod app;
+pub mod artifact;
 pub mod bindings;
 pub mod catalog;
 pub mod cli;

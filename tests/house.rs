@@ -36,6 +36,7 @@ const ROOMS: &[Room] = &[
             "http/files",
             "http/pace",
             "http/tls",
+            "http/artifacts",
             "http/machine",
             "http/attempt",
             "http/secrets",
@@ -55,6 +56,11 @@ const ROOMS: &[Room] = &[
     room(2, &["store"], &[]),
     room(2, &["observe"], &[]),
     room(2, &["net"], &[]),
+    room(
+        2,
+        &["artifact/store", "artifact/fetch", "artifact/import"],
+        &[],
+    ),
     room(
         1,
         &[
@@ -104,6 +110,16 @@ const ROOMS: &[Room] = &[
         ],
         &[],
     ),
+    room(
+        1,
+        &[
+            "artifact/name",
+            "artifact/used",
+            "artifact/inside",
+            "artifact/iso",
+        ],
+        &[],
+    ),
     room(1, &["http/document"], &["catalog", "render", "lifecycle"]),
     room(1, &["lint"], &["catalog", "render", "http/document"]),
     room(1, &["http/access"], &["catalog", "bindings"]),
@@ -122,6 +138,7 @@ const ROOMS: &[Room] = &[
             "dhcp/answer",
             "dhcp/limit",
             "http/access",
+            "artifact/name",
         ],
     ),
     room(0, &["model"], &[]),
@@ -135,6 +152,7 @@ const CORRIDORS: &[(&str, u8)] = &[
     ("tftp", 3),
     ("http", 3),
     ("grpc", 3),
+    ("artifact", 2),
 ];
 
 /// What pure code does not name, and what it is called.

@@ -1,6 +1,7 @@
 //! Start, wire, drain, exit. In: the configuration file's path. Out: a running service, or one sentence that says what stands
 //! in the way. Everything is read and bound before anything is served.
 
+pub mod artifacts;
 mod bind;
 mod directory;
 mod documents;
@@ -9,13 +10,14 @@ mod load;
 mod port;
 mod ports;
 mod reload;
+mod standing;
 mod watch;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -27,8 +29,8 @@ use self::ports::Ports;
 use crate::grpc;
 use crate::model::Event;
 use crate::net::now_secs;
-use crate::observe::emit;
 use crate::observe::timeline::Timeline;
+use crate::observe::{self, emit};
 use crate::store::{Store, open_sled};
 
 /// How long requests that run may take to finish once the service is asked to stop.
@@ -44,10 +46,17 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
     let (timeline, timeline_writer) = Timeline::start(&config.data_dir, known)
         .with_context(|| format!("timeline in {}", config.data_dir.display()))?;
     tell_opened(&opened);
-    let metrics = PrometheusBuilder::new().build_recorder();
+    let metrics = observe::recorder();
     let render_metrics = metrics.handle();
     // A second service in one process (a test) keeps the first one's.
     let _ = metrics::set_global_recorder(metrics);
+    let catalog = store.catalog();
+    let installing = catalog
+        .profiles()
+        .values()
+        .filter(|profile| profile.install.is_some());
+    observe::register(installing.map(|profile| profile.name.as_str()));
+    tokio::spawn(keep_tidy(render_metrics.clone()));
 
     let config = Arc::new(config);
     let ports = Ports::open(config.clone(), store.clone(), stop.clone()).await?;
@@ -63,7 +72,8 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
     ));
     if let Some(listener) = bound.admin {
         let stop = stop.clone();
-        tasks.spawn(async move { serve_admin(listener, render_metrics, stop).await });
+        let store = store.clone();
+        tasks.spawn(async move { serve_admin(listener, render_metrics, store, stop).await });
     }
     let explainer = grpc::server::Explainer {
         store: store.clone(),
@@ -181,12 +191,25 @@ fn tell_opened(opened: &crate::store::Opened) {
     }
 }
 
+/// Samples are kept one by one until they are put into their buckets, and nobody may ever ask for them.
+async fn keep_tidy(metrics: PrometheusHandle) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        ticks.tick().await;
+        metrics.run_upkeep();
+    }
+}
+
 async fn serve_admin(
     listener: TcpListener,
-    metrics: metrics_exporter_prometheus::PrometheusHandle,
+    metrics: PrometheusHandle,
+    store: Store,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let render = move || async move { metrics.render() };
+    let render = move || async move {
+        observe::show(&standing::count(&store, now_secs()));
+        metrics.render()
+    };
     let app = axum::Router::new()
         .route("/metrics", axum::routing::get(render))
         .route("/healthz", axum::routing::get(|| async { "ok\n" }));

@@ -19,7 +19,8 @@ use tokio_util::task::TaskTracker;
 
 use super::bind::{CannotListen, boot_servers, cannot_listen, listening, say_what_is_missing};
 use super::port::{BoundPort, Port, choose};
-use crate::config::Config;
+use crate::artifact::store::Artifacts as ArtifactStore;
+use crate::config::{Artifacts, Config};
 use crate::dhcp::answer::Mode;
 use crate::dhcp::bootfile::BootServers;
 use crate::dhcp::rogue::Lookout;
@@ -108,7 +109,9 @@ impl Ports {
             None => None,
         };
         let directory = config.http.files.as_deref();
-        let documents = http::server::Shared::new(store.clone(), directory, programs, rules)?;
+        let artifacts = served_artifacts(&config)?;
+        let documents =
+            http::server::Shared::new(store.clone(), directory, programs, artifacts, rules)?;
         let mut ports = Self {
             boot,
             started: CancellationToken::new(),
@@ -375,6 +378,17 @@ fn problem(protocol: &'static str, address: SocketAddr, kind: &str, error: &io::
         io::ErrorKind::AddrNotAvailable => Problem::Missing(text.to_string()),
         _ => Problem::Failed(text.into()),
     }
+}
+
+/// The store of artefacts, which is made where it is missing.
+fn served_artifacts(config: &Config) -> anyhow::Result<http::artifacts::Served> {
+    let dir = config.artifacts_dir();
+    let Artifacts {
+        upstream, offline, ..
+    } = &config.artifacts;
+    let store = ArtifactStore::new(&dir);
+    http::artifacts::Served::new(store, upstream, *offline)
+        .with_context(|| format!("cannot keep artefacts in {}", dir.display()))
 }
 
 /// A server ends when it is told to, and never by itself.

@@ -1,6 +1,7 @@
 //! The configuration file. In: its text. Out: a `Config` that makes sense as a whole, or every problem at once with line
 //! numbers. Touches no file but the text it is given: whether directories exist is the app's to see.
 
+mod artifacts;
 mod classes;
 mod groups;
 mod layers;
@@ -14,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::artifacts::{Artifacts, Upstream};
 pub use self::classes::parse_arch;
 use self::classes::read_classes;
 use self::groups::read_groups;
@@ -61,10 +63,19 @@ pub struct Config {
     /// Variables for every machine.
     pub vars: Vars,
     pub groups: Vec<Group>,
+    pub artifacts: Artifacts,
     /// Those of the file, each with its line.
     pub reservations: Vec<At<Reservation>>,
     /// The line of every path and address in it, for problems that only the machine it runs on can show.
     pub lines: BTreeMap<&'static str, usize>,
+}
+
+impl Config {
+    /// Where artefacts are.
+    pub fn artifacts_dir(&self) -> PathBuf {
+        let usual = || self.data_dir.join("artifacts");
+        self.artifacts.dir.clone().unwrap_or_else(usual)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -213,6 +224,7 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
 
     let dhcp = read_dhcp(&mut root.section("dhcp"), &mut lines);
     let grpc = read_grpc(&mut root.section("grpc"), &mut lines);
+    let artifacts = artifacts::read(root);
     let options = read_options(root);
     let subnets = read_subnets(root);
     let classes = read_classes(root, &subnets);
@@ -252,6 +264,7 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
         secrets_dir,
         vars,
         groups,
+        artifacts,
         reservations,
         lines,
     }

@@ -68,10 +68,7 @@ pub(super) async fn files(
 ) -> Response<Body> {
     let place = Place::new(ends, &path);
     match shared.read_open(&place, &token) {
-        Ok(_) => {
-            let files = shared.files();
-            shared.file(ends, files, path.clone(), request).await
-        }
+        Ok(_) => shared.file_or_artifact(ends, path.clone(), request).await,
         Err(refused) => *refused,
     }
 }

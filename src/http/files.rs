@@ -83,6 +83,12 @@ impl Files {
         }
     }
 
+    /// Whether there is such a file to serve.
+    pub async fn holds(&self, path: &str) -> bool {
+        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        self.length_of(&parts).await.is_some()
+    }
+
     /// The length of the file that the path, links followed, ends at; none if it is not ours to serve. A pipe or a device is
     /// not: reading it might never end.
     async fn length_of(&self, parts: &[&str]) -> Option<u64> {

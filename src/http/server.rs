@@ -7,9 +7,9 @@
 //! | `/machines/{machine}/nocloud/{document}` | cloud-init's `meta-data`, `user-data`, `vendor-data`, `network-config` |
 //! | `/machines/{machine}/documents/{document}` | any document the machine's profile names |
 //! | `/t/{token}/nocloud/{document}`, `/t/{token}/documents/{document}` | the same, of an installation |
-//! | `/t/{token}/files/{path}` | files below `http.files`, for an installation |
+//! | `/t/{token}/files/{path}` | files below `http.files`, or artefacts, for an installation |
 //! | `/t/{token}/events/{event}` | its call-backs: `started`, `progress`, `done`, `failed`, `phone-home`, `webhook` |
-//! | `/files/{path}` | files below `http.files` |
+//! | `/files/{path}` | files below `http.files`, or else artefacts by their names |
 //! | `/programs/{path}` | network boot programs |
 //! | `/healthz` | 200 while the service lives |
 
@@ -34,6 +34,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use uuid::Uuid;
 
 use super::access::Bind;
+use super::artifacts::{NotNow, Served};
 use super::connections::{self, Ends};
 use super::document::Asker;
 use super::files::{Files, Links, Told, status};
@@ -54,6 +55,7 @@ struct Inner {
     store: Store,
     files: Option<Files>,
     programs: Option<Files>,
+    artifacts: Served,
     rules: Rules,
     first_comers: FirstComers,
 }
@@ -74,12 +76,14 @@ impl Shared {
         store: Store,
         files: Option<&std::path::Path>,
         programs: &std::path::Path,
+        artifacts: Served,
         rules: Rules,
     ) -> io::Result<Self> {
         Ok(Self(Arc::new(Inner {
             store,
             files: files.map(|dir| Files::new(dir, Links::Kept)).transpose()?,
             programs: Files::new(programs, Links::Followed).ok(),
+            artifacts,
             rules,
             first_comers: FirstComers::default(),
         })))
@@ -171,7 +175,7 @@ async fn files(
     if let Some(refused) = shared.bars(ends, &path) {
         return refused;
     }
-    shared.file(ends, shared.files(), path, request).await
+    shared.file_or_artifact(ends, path, request).await
 }
 
 async fn programs(
@@ -217,6 +221,32 @@ impl Shared {
         Ok(asker)
     }
 
+    /// A file below `http.files`, or else the artefact of that name.
+    pub(super) async fn file_or_artifact(
+        &self,
+        ends: Ends,
+        path: String,
+        request: Request<Body>,
+    ) -> Response<Body> {
+        let is_file = match self.files() {
+            Some(files) => files.holds(&path).await,
+            None => false,
+        };
+        if is_file {
+            return self.file(ends, self.files(), path, request).await;
+        }
+        let started = Instant::now();
+        match self.0.artifacts.find(&path).await {
+            Ok(Some(entry)) => {
+                let is_head = request.method() == axum::http::Method::HEAD;
+                let response = self.0.artifacts.serve(&entry, request).await;
+                self.sent(ends, path, response, started, is_head)
+            }
+            Ok(None) => self.file(ends, self.files(), path, request).await,
+            Err(NotNow(code, why)) => refuse(ends, &path, code, &why),
+        }
+    }
+
     pub(super) async fn file(
         &self,
         ends: Ends,
@@ -230,7 +260,19 @@ impl Shared {
             return refuse(ends, &path, StatusCode::NOT_FOUND, why);
         };
         let is_head = request.method() == axum::http::Method::HEAD;
-        let mut response = files.serve(&path, request).await;
+        let response = files.serve(&path, request).await;
+        self.sent(ends, path, response, started, is_head)
+    }
+
+    /// Tells of a file on its way, or of the refusal in its place.
+    fn sent(
+        &self,
+        ends: Ends,
+        path: String,
+        mut response: Response<Body>,
+        started: Instant,
+        is_head: bool,
+    ) -> Response<Body> {
         if path.ends_with(".efi") {
             // UEFI 2.10 §24.7.3.1 takes a boot program by this type, or else by its suffix.
             let efi = HeaderValue::from_static("application/efi");

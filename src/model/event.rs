@@ -68,6 +68,13 @@ pub enum Event {
         change: &'static str,
         reason: Option<String>,
     },
+    /// An attempt is over. `outcome` is `installed`, `failed`, or `retried` where it ran into its deadline and is begun anew.
+    InstallEnded {
+        machine: String,
+        profile: String,
+        outcome: &'static str,
+        seconds: u64,
+    },
     /// A machine said something of its installation.
     CalledBack {
         id: String,

@@ -1,5 +1,5 @@
-//! What happened, told once. In: an `Event`. Out: one log line, one counter, and an entry of the timeline of the machine it is
-//! about. Nothing else in the service logs or counts, so that this match is the list of all it ever says.
+//! What happened, told once. In: an `Event`. Out: one log line, one counter, an entry of the timeline of the machine it is
+//! about, and what is to be measured of it. Nothing else in the service logs or counts, so that this match is the list of all it ever says.
 //!
 //! Labels of metrics come from closed sets; no MAC, name or path ever becomes one. Secrets, variables and rendered documents
 //! are in no event.
@@ -9,6 +9,7 @@ mod format;
 mod history;
 mod journal;
 mod lines;
+mod measure;
 pub mod notes;
 pub mod timeline;
 
@@ -16,6 +17,7 @@ use metrics::counter;
 
 pub use self::format::Text;
 pub use self::lines::{Lines, gather};
+pub use self::measure::{Standing, recorder, register, show};
 
 use crate::model::{Dhcp, Ended, Event};
 
@@ -44,6 +46,7 @@ macro_rules! dhcp_line {
 pub fn emit(event: &Event) {
     count(event);
     timeline::leave(event);
+    measure::measure(event);
     match event {
         Event::Listening {
             protocol,
@@ -134,6 +137,12 @@ pub fn emit(event: &Event) {
             "failed" => tracing::error!(machine, attempt, change, reason, "lifecycle"),
             _ => tracing::info!(machine, attempt, change, reason, "lifecycle"),
         },
+        Event::InstallEnded {
+            machine,
+            profile,
+            outcome,
+            seconds,
+        } => tracing::info!(machine, profile, outcome, seconds, "installation over"),
         Event::CalledBack {
             machine,
             attempt,
@@ -269,6 +278,7 @@ fn count(event: &Event) {
         | Event::Stopped { .. }
         | Event::SetAside { .. }
         | Event::DocumentBroken { .. }
+        | Event::InstallEnded { .. }
         | Event::Noticed { .. }
         | Event::Failed { .. } => {}
     }

@@ -174,6 +174,7 @@ pub fn of(event: &Event) -> Option<Note> {
         | Event::ProfilesLoaded { .. }
         | Event::ProfileRefused { .. }
         | Event::DocumentBroken { .. }
+        | Event::InstallEnded { .. }
         | Event::Ready { .. }
         | Event::Stopped { .. }
         | Event::Revoked { .. }

@@ -11,7 +11,7 @@ use super::commit::{Draft, Job};
 use super::{RecordChange, Store, StoreError};
 use crate::catalog::Catalog;
 use crate::lifecycle::{self, Command, NotNow, Signal, Step};
-use crate::model::{ClientKey, Event, Machine, Reservation, Source, Verdict, Why};
+use crate::model::{ClientKey, Event, Machine, Phase, Reservation, Source, Verdict, Why};
 
 /// What happens to a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +53,23 @@ impl Moved {
                 change,
                 reason,
             })
+            .chain(self.install_ended(reservation))
             .collect()
+    }
+
+    fn install_ended(&self, reservation: &Reservation) -> Option<Event> {
+        let outcome = match &self.after.phase {
+            Phase::Installed => "installed",
+            Phase::Failed(_) => "failed",
+            Phase::Armed if self.after.retries_used > self.before.retries_used => "retried",
+            _ => return None,
+        };
+        (self.before.phase == Phase::Installing).then(|| Event::InstallEnded {
+            machine: reservation.title().to_owned(),
+            profile: reservation.profile.clone().unwrap_or_default(),
+            outcome,
+            seconds: self.after.since_secs.saturating_sub(self.before.since_secs),
+        })
     }
 }
 

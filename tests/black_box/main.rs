@@ -3,6 +3,7 @@
 //! They need root, or a user namespace that stands for it (`make test` sees to either), and the packages of
 //! `deploy/packages.sh test`; what is missing fails them by name.
 
+mod artifact;
 mod check;
 mod cli;
 mod crash;
@@ -19,6 +20,7 @@ mod http;
 mod https;
 mod interfaces;
 mod lifecycle;
+mod metrics;
 mod profiles;
 mod serve;
 mod support;

@@ -200,7 +200,9 @@ proptest! {
             let backend = Box::new(Memory::with(records));
             let (store, writer, _) = Store::open(backend, catalog, now_secs()).expect("opens");
             let rules = Rules { bind: Bind::Lease, gives_addresses: true, pace: None };
-            let shared = Shared::new(store.clone(), Some(home.path()), home.path(), rules);
+            let kept = crate::artifact::store::Artifacts::new(&home.path().join("artifacts"));
+            let artifacts = crate::http::artifacts::Served::new(kept, &[], true).expect("made");
+            let shared = Shared::new(store.clone(), Some(home.path()), home.path(), artifacts, rules);
             let routes = routes(shared.expect("it is there"));
             let allowed = allowed(&machine, retries);
 
