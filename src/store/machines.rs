@@ -25,6 +25,8 @@ pub enum Act {
 pub struct Moved {
     pub before: Machine,
     pub after: Machine,
+    /// The profile it has, by itself or by a group; empty if it has none.
+    pub profile: String,
 }
 
 /// Why nothing happened to a machine.
@@ -66,7 +68,7 @@ impl Moved {
         };
         (self.before.phase == Phase::Installing).then(|| Event::InstallEnded {
             machine: reservation.title().to_owned(),
-            profile: reservation.profile.clone().unwrap_or_default(),
+            profile: self.profile.clone(),
             outcome,
             seconds: self.after.since_secs.saturating_sub(self.before.since_secs),
         })
@@ -120,6 +122,9 @@ impl Store {
 pub(super) fn act(draft: &mut Draft, id: &str, act: Act, now: u64) -> Result<Moved, ActError> {
     let reservation = draft.catalog.by_id(id).ok_or(ActError::Unknown)?.clone();
     let profile = draft.catalog.profile_of(&reservation);
+    let name = profile
+        .map(|profile| profile.name.clone())
+        .unwrap_or_default();
     let known = draft.catalog.machine(id).cloned();
     let before = known.unwrap_or_else(|| Machine::idle(id, now));
     let after = match act {
@@ -134,7 +139,11 @@ pub(super) fn act(draft: &mut Draft, id: &str, act: Act, now: u64) -> Result<Mov
         draft.catalog = draft.catalog.with_machine(after.clone());
         draft.write(RecordChange::PutMachine(after.clone()), draft.revision + 1);
     }
-    Ok(Moved { before, after })
+    Ok(Moved {
+        before,
+        after,
+        profile: name,
+    })
 }
 
 /// A reservation was made: with a profile that installs, its machine is armed in the same commit.

@@ -104,6 +104,7 @@ begin_writing() {
     wipe_ends && mark writing || fail "disk ${target##*/} cannot be written: $(dmesg | tail -n 1)"
 }
 take_back() {
+    umount /mnt 2>/dev/null
     wipe_ends
     mark writing
 }

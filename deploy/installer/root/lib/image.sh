@@ -123,7 +123,6 @@ write_image() {
     if [ "$format" = qcow2 ]; then from_qcow2; fi
     say "the image is as wanted; its first MiB follows"
     dd if=/run/first of="$target" bs=1M conv=notrunc,fsync 2>>"$log" || fail "disk ${target##*/} cannot be written: $(tail -n 1 "$log")"
-    rm /run/writing
 }
 
 # Its clusters lie in any order: it must be whole before it can be read.

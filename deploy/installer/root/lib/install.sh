@@ -26,5 +26,7 @@ mark_installed
 grow_last
 put_seed
 sync
+# A system that nobody can log in to is half an installation too: until here all of it is taken back.
+rm /run/writing
 finished "${image##*/} on ${target##*/} in $(($(date +%s) - begun)) s" || exit 1
 say "done"
