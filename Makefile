@@ -41,7 +41,9 @@ test-needs:
 	deploy/unpack.sh target/test/relay isc-dhcp-relay
 	deploy/guest/tiny.sh target/guest/tiny-x86_64 x86_64
 	ipxe/programs.sh target/ipxe x86_64
+	deploy/unpack.sh target/test/readers cloud-init ignition
 	/usr/bin/python3 tests/grpc_client.py setup target/tmp/grpc-client
+	/usr/bin/python3 tests/readers.py setup target/tmp/readers
 
 # The tests with network namespaces need root: theirs, sudo's, or that of a user namespace.
 test: test-needs

@@ -25,6 +25,11 @@ lab_aarch64="qemu-system-arm qemu-efi-aarch64"
 # Real clients and tools for the tests in network namespaces.
 test="isc-dhcp-client udhcpc systemd dbus-daemon tftp-hpa atftp tcpdump python3 python3-venv python3-yaml libcap2-bin procps"
 
+# Readers of the documents that profiles make, and what an unpacked cloud-init (deploy/unpack.sh) imports to hold them against its
+# schema; installed, it would configure this machine.
+readers="debconf perl grub-common python3-yaml python3-jsonschema python3-configobj python3-jinja2 python3-oauthlib
+         python3-requests python3-jsonpatch python3-serial python3-netifaces"
+
 # What `make bench` measures against, perfdhcp (in kea-admin), and what brings broadcasts to its socket.
 bench="dnsmasq-base kea-admin nftables iproute2"
 
@@ -33,7 +38,7 @@ packages_of() {
         build) echo "$build" ;;
         lab) echo "$lab" ;;
         lab-aarch64) echo "$lab $lab_aarch64" ;;
-        test) echo "$lab $test" ;;
+        test) echo "$lab $test $readers" ;;
         bench) echo "$bench" ;;
         *) fail "wanted groups out of: build lab lab-aarch64 test bench, got '$1'" ;;
     esac

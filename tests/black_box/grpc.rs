@@ -16,7 +16,7 @@ use tonic_types::StatusExt as _;
 
 use crate::support::api::{self, Api, node, text};
 use crate::support::netns::{Netns, server_and_client};
-use crate::support::service::{Home, Service};
+use crate::support::service::{Home, Service, known_profiles};
 
 struct Server {
     netns: Netns,
@@ -301,7 +301,7 @@ fn what_cannot_be_is_refused_with_the_field_and_what_would_do() {
         (
             "profile",
             &|r| r.profile = "debain".to_owned(),
-            "reservation node-12: profile debain does not exist; known are: debian-12, local-disk".to_owned(),
+            format!("reservation node-12: profile debain does not exist; {}", known_profiles(&[])),
         ),
     ];
     let hostile_vars = [

@@ -4,7 +4,7 @@ use bootjack_api::v1::Reservation;
 
 use crate::support::api::{self, Api, Response, node, text};
 use crate::support::netns::{Netns, server_and_client};
-use crate::support::service::{Home, Service};
+use crate::support::service::{Home, Service, known_profiles};
 
 struct Server {
     netns: Netns,
@@ -113,7 +113,10 @@ fn a_directory_takes_the_place_of_the_shipped_profile_of_its_name() {
     let status = server.api.create(unknown).expect_err("there is none");
     assert_eq!(
         status.message(),
-        "reservation node-15: profile nothing does not exist; known are: debian-12, extra, local-disk"
+        format!(
+            "reservation node-15: profile nothing does not exist; {}",
+            known_profiles(&["extra"])
+        )
     );
 }
 
@@ -388,7 +391,10 @@ fn a_reservation_whose_profile_is_gone_is_set_aside_until_it_is_back() {
     let line = service.wait_for("reservation set aside", |_| true);
     assert_eq!(
         line["reason"],
-        "reservation node-12: profile mine does not exist; known are: debian-12, local-disk"
+        format!(
+            "reservation node-12: profile mine does not exist; {}",
+            known_profiles(&[])
+        )
     );
     assert_eq!(Api::unix(&home).names(), [""; 0]);
     assert_eq!(service.terminate().0.code(), Some(0));

@@ -14,6 +14,27 @@ use super::netns::Netns;
 /// A hang is a failure; this only bounds how long one is waited for.
 const HANG: Duration = Duration::from_secs(60);
 
+/// The shipped profiles, as a refusal lists them.
+pub const SHIPPED: [&str; 10] = [
+    "alpine",
+    "cloud-image",
+    "custom-ipxe",
+    "debian-12",
+    "debian-preseed",
+    "fedora-kickstart",
+    "flatcar",
+    "local-disk",
+    "rescue",
+    "ubuntu-autoinstall",
+];
+
+/// `known are: …`, with these beside the shipped ones.
+pub fn known_profiles(more: &[&str]) -> String {
+    let mut all = [&SHIPPED[..], more].concat();
+    all.sort_unstable();
+    format!("known are: {}", all.join(", "))
+}
+
 /// The program under test.
 pub fn program() -> &'static str {
     env!("CARGO_BIN_EXE_bootjackd")
