@@ -48,7 +48,9 @@ test-needs:
 	deploy/guest/disk.sh target/guest/disk-x86_64
 	deploy/installer/build.sh target/installer/x86_64 x86_64
 	ipxe/programs.sh target/ipxe x86_64
+	deploy/unpack.sh target/test/readers cloud-init ignition
 	/usr/bin/python3 tests/grpc_client.py setup target/tmp/grpc-client
+	/usr/bin/python3 tests/readers.py setup target/tmp/readers
 
 # The tests with network namespaces need root: theirs, sudo's, or that of a user namespace.
 test: test-needs

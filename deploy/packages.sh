@@ -29,6 +29,11 @@ test="isc-dhcp-client udhcpc fdisk mtools e2fsprogs systemd dbus-daemon dnsmasq-
 # Makes a disk that a PC boots (deploy/guest/disk.sh); Debian has it for PCs alone.
 case $(uname -m) in x86_64) test="$test syslinux syslinux-common" ;; esac
 
+# Readers of the documents that profiles make, and what an unpacked cloud-init (deploy/unpack.sh) imports to hold them against its
+# schema; installed, it would configure this machine.
+readers="debconf perl grub-common python3-yaml python3-jsonschema python3-configobj python3-jinja2 python3-oauthlib
+         python3-requests python3-jsonpatch python3-serial python3-netifaces"
+
 # What `make bench` measures against, perfdhcp (in kea-admin), what brings broadcasts to its socket, and what tftpd-hpa links.
 bench="dnsmasq-base kea-admin nftables iproute2 libwrap0"
 
@@ -37,7 +42,7 @@ packages_of() {
         build) echo "$build" ;;
         lab) echo "$lab" ;;
         lab-aarch64) echo "$lab $lab_aarch64" ;;
-        test) echo "$lab $test" ;;
+        test) echo "$lab $test $readers" ;;
         bench) echo "$bench" ;;
         *) fail "wanted groups out of: build lab lab-aarch64 test bench, got '$1'" ;;
     esac

@@ -96,7 +96,7 @@ fn nocloud(arg: &str, reader: Reader) -> Vec<Found> {
     }
     let is_net = name.ends_with("-net") || parts.contains(&"dsmode=net");
     match reader.cloud_init {
-        Some(version) if version < (24, 1) && !is_net => list.push(warning(
+        Some(version) if version < (23, 3) && !is_net => list.push(warning(
             0,
             format!(
                 "cloud-init {}.{} may look for documents over HTTP only where it is told that they are on the network",

@@ -127,6 +127,7 @@ pub(super) fn script(text: &str) -> Vec<Found> {
     let mut list = Vec::new();
     let mut open: Option<(usize, String)> = None;
     let mut said: Vec<String> = Vec::new();
+    let mut keys: Vec<String> = Vec::new();
     let mut goes_on = false;
     for (index, line) in text.lines().enumerate() {
         let number = index + 1;
@@ -160,6 +161,9 @@ pub(super) fn script(text: &str) -> Vec<Found> {
             }
             (None, word) => {
                 list.extend(command(number, word, line));
+                if word == "sshkey" {
+                    list.extend(second_key(number, line, &mut keys));
+                }
                 said.push(word.to_owned());
             }
         }
@@ -170,6 +174,18 @@ pub(super) fn script(text: &str) -> Vec<Found> {
     }
     list.extend(whole(&said));
     list
+}
+
+/// A user may be given one key, or pykickstart takes the second for a mistake.
+fn second_key(number: usize, line: &str, keys: &mut Vec<String>) -> Option<Found> {
+    let user = (line.split_whitespace()).find(|part| part.starts_with("--username="))?;
+    if keys.iter().any(|known| known == user) {
+        let text = "sshkey takes one key for each user, and this one has one";
+        let step = "write the others to authorized_keys in %post";
+        return Some(error(number, text, step));
+    }
+    keys.push(user.to_owned());
+    None
 }
 
 fn command(number: usize, word: &str, line: &str) -> Option<Found> {

@@ -311,6 +311,10 @@ fn kickstart_has_known_commands_and_sections_that_end() {
     for (more, said) in [
         ("%post\n", "error 14: %post does not end"),
         ("%end\n", "error 14: %end ends nothing"),
+        (
+            "sshkey --username=x 'a'\nsshkey --username=x 'b'\n",
+            "error 15: sshkey takes one key for each user, and this one has one",
+        ),
         ("%packges\n%end\n", "error 14: %packges is no section"),
         ("clearprt --all\n", "error 14: `clearprt` is no command"),
         (

@@ -467,7 +467,7 @@ fn reinstalling_and_holding_a_machine_are_one_call_each() {
 
 #[test]
 fn a_machine_is_rescued_or_sent_elsewhere_for_one_boot() {
-    let lab = Lab::new("");
+    let lab = Lab::with("rescue = \"none-such\"\n", |_| ());
     lab.reserve("installer");
     let none = call!(lab, rescue_machine, RescueMachineRequest).expect_err("there is none");
     assert_eq!(none.code(), Code::FailedPrecondition, "{none:?}");
