@@ -3,7 +3,9 @@
 //!
 //! Labels come from closed sets: protocols, states, kinds of document; subnets and profiles as the configuration has them.
 
-use metrics::{counter, describe_gauge, describe_histogram, gauge, histogram};
+use std::sync::LazyLock;
+
+use metrics::{Histogram, counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
 
 use crate::model::{Dhcp, Ended, Event, Transfer};
@@ -153,9 +155,9 @@ pub fn show(standing: &Standing) {
 /// Measures one event.
 pub(super) fn measure(event: &Event) {
     match event {
-        Event::Offered(dhcp) => replied("offer", dhcp),
-        Event::Acked(dhcp) => replied("ack", dhcp),
-        Event::Refused { dhcp, .. } => replied("nak", dhcp),
+        Event::Offered(dhcp) => replied(&OFFER, dhcp),
+        Event::Acked(dhcp) => replied(&ACK, dhcp),
+        Event::Refused { dhcp, .. } => replied(&NAK, dhcp),
         Event::Served(transfer) => served(transfer),
         Event::Rendered {
             document,
@@ -179,9 +181,14 @@ pub(super) fn measure(event: &Event) {
     }
 }
 
-fn replied(reply: &'static str, dhcp: &Dhcp) {
+/// Looked up once, as they are on the path of every packet.
+static OFFER: LazyLock<Histogram> = LazyLock::new(|| histogram!(REPLY, "reply" => "offer"));
+static ACK: LazyLock<Histogram> = LazyLock::new(|| histogram!(REPLY, "reply" => "ack"));
+static NAK: LazyLock<Histogram> = LazyLock::new(|| histogram!(REPLY, "reply" => "nak"));
+
+fn replied(reply: &Histogram, dhcp: &Dhcp) {
     if let Some(elapsed_us) = dhcp.elapsed_us {
-        histogram!(REPLY, "reply" => reply).record(elapsed_us as f64 / 1e6);
+        reply.record(elapsed_us as f64 / 1e6);
     }
 }
 

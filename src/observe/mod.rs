@@ -13,7 +13,9 @@ mod measure;
 pub mod notes;
 pub mod timeline;
 
-use metrics::counter;
+use std::sync::LazyLock;
+
+use metrics::{Counter, counter};
 
 pub use self::format::Text;
 pub use self::lines::{Lines, gather};
@@ -225,10 +227,14 @@ fn error_of(ended: &Ended) -> Option<String> {
     }
 }
 
+/// Looked up once: a busy server counts these tens of thousands of times a second.
+static OFFERS: LazyLock<Counter> = LazyLock::new(|| counter!("bootjack_dhcp_offers_total"));
+static ACKS: LazyLock<Counter> = LazyLock::new(|| counter!("bootjack_dhcp_acks_total"));
+
 fn count(event: &Event) {
     match event {
-        Event::Offered(_) => counter!("bootjack_dhcp_offers_total").increment(1),
-        Event::Acked(_) => counter!("bootjack_dhcp_acks_total").increment(1),
+        Event::Offered(_) => OFFERS.increment(1),
+        Event::Acked(_) => ACKS.increment(1),
         Event::Refused { reason, .. } => {
             counter!("bootjack_dhcp_naks_total", "reason" => reason.as_str()).increment(1);
         }

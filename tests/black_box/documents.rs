@@ -308,3 +308,31 @@ fn a_broken_document_of_the_configuration_files_machine_is_told_at_start() {
         "{line}"
     );
 }
+
+#[test]
+fn nobody_is_kept_waiting_or_told_half_a_profile_while_profiles_change() {
+    let server = serve();
+    let path = "/machines/52-54-00-00-00-0c/nocloud/user-data";
+    let mut http = api::Http::connect_from(&server.netns, "198.18.0.12");
+    for round in 0..10 {
+        let run = format!("round-{round}");
+        let profile = PROFILE.replace("\"ls\"", &format!("\"{run}\""));
+        server.home.write("profiles/mine/profile.toml", profile);
+        let text = USER_DATA.replace("users:", &format!("hostname: {run}\nusers:"));
+        server.home.write("profiles/mine/u.j2", text);
+        signal(server.service.pid(), "HUP");
+        // Both files of one round, or of another: never one of each once this round's are there.
+        loop {
+            let got = http.get(path);
+            assert_eq!(got.status, 200);
+            let (has_run, has_name) = (
+                got.text().contains(&format!("runcmd: [\"{run}\"]")),
+                got.text().contains(&format!("hostname: {run}")),
+            );
+            if has_name {
+                assert!(has_run, "{}", got.text());
+                break;
+            }
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use bootjack_api::v1::Reservation;
 use serde_json::Value;
 
-use crate::support::api::{Api, text};
+use crate::support::api::{Api, get_from, text};
 use crate::support::dhcp::{ACK, OFFER};
 use crate::support::netns::{Netns, server_and_client};
 use crate::support::qemu::{Firmware, Machine, Moment};
@@ -324,6 +324,89 @@ fn a_machine_without_a_profile_is_told_to_boot_its_disk() {
     updated.expect("updated");
     lab.boot(Firmware::BiosIpxeRom)
         .wait_for("bootjack: node-1 boots its local disk");
+}
+
+const INSTALLER: &str = r#"installs = true
+min_ram = 1024
+[x86_64]
+kernel = "tiny/vmlinuz"
+initrd = ["tiny/initrd.img"]
+args = ["console={{ console }}", "first=1", "ds=nocloud;s={{ seed_url }}"]
+"#;
+
+/// A lab in which the machine has a profile that installs and wants 1024 MiB.
+fn with_installer() -> Lab {
+    let lab = Lab::new();
+    lab.home.write("profiles/installer/profile.toml", INSTALLER);
+    lab.service
+        .wait_for("profiles loaded", |line| line["changed"] == "installer");
+    let reservation = Reservation {
+        mac: MAC.to_owned(),
+        address: "198.18.0.10".to_owned(),
+        hostname: "node-1".to_owned(),
+        profile: "installer".to_owned(),
+        ..Reservation::default()
+    };
+    (Api::unix(&lab.home).create(reservation)).expect("created");
+    lab
+}
+
+/// The same, for an iPXE that knows its memory, which no distribution's does: the script is told as much in its first line.
+fn with_memory(mib: u32) -> Lab {
+    let lab = with_installer();
+    let path = "/machines/52-54-00-00-00-01/boot.ipxe?arch=x86_64&firmware=bios";
+    let script = get_from(&lab.server, "198.18.0.10", path);
+    // From now on it is the machine's.
+    (lab.server).ip(&["address", "delete", "198.18.0.10/32", "dev", "lo"]);
+    let told = format!("#!ipxe\nset memsize:int32 {mib}\n");
+    lab.home.write(
+        "profiles/installer/s.j2",
+        script.text().replace("#!ipxe\n", &told),
+    );
+    let toml = "installs = true\nscript = \"s.j2\"\n";
+    lab.home.write("profiles/installer/profile.toml", toml);
+    lab.service
+        .wait_for_nth("profiles loaded", 2, |line| line["changed"] == "installer");
+    lab
+}
+
+#[test]
+fn an_installers_script_tells_how_far_it_came_and_leaves_nothing_of_that_in_memory() {
+    for firmware in [Firmware::BiosIpxeRom, Firmware::UefiPxe] {
+        let lab = with_installer();
+        let console = lab.boot(firmware).wait_until_off();
+        assert_said(&console, "user-data: #cloud-config");
+        assert_said(&console, "done");
+        let told = lab.service.wait_for("called back", |_| true);
+        assert_eq!(
+            (&told["what"], &told["detail"]),
+            (
+                &Value::from("progress"),
+                &Value::from("kernel and initrds fetched")
+            )
+        );
+    }
+}
+
+#[test]
+fn a_machine_with_too_little_memory_is_stopped_before_its_kernel_is_fetched_and_says_so() {
+    let lab = with_memory(700);
+    let machine = lab.boot(Firmware::BiosIpxeRom);
+    machine.wait_for("bootjack: installer needs 1024 MiB of memory, and node-1 has 700");
+    let failed = (lab.service).wait_for("lifecycle", |line| line["change"] == "failed");
+    assert_eq!(failed["reason"], "it has 700 MiB of memory, and needs 1024");
+    let log = lab.service.log();
+    assert!(
+        !log.iter().any(|line| line["path"] == "tiny/vmlinuz"),
+        "{log:#?}"
+    );
+}
+
+#[test]
+fn a_machine_whose_firmware_keeps_a_little_of_its_memory_has_enough() {
+    let lab = with_memory(1000);
+    let console = lab.boot(Firmware::BiosIpxeRom).wait_until_off();
+    assert_said(&console, "done");
 }
 
 /// A DHCP reply of this type.
