@@ -45,6 +45,7 @@ test-needs:
 	deploy/packages.sh build test
 	deploy/unpack.sh target/test/relay isc-dhcp-relay
 	deploy/guest/tiny.sh target/guest/tiny-x86_64 x86_64
+	deploy/guest/debian.sh target/guest/debian-x86_64 x86_64
 	deploy/guest/disk.sh target/guest/disk-x86_64
 	deploy/installer/build.sh target/installer/x86_64 x86_64
 	ipxe/programs.sh target/ipxe x86_64

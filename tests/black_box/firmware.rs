@@ -409,6 +409,43 @@ fn a_machine_whose_firmware_keeps_a_little_of_its_memory_has_enough() {
     assert_said(&console, "done");
 }
 
+/// Debian's own cloud-init, in the guest of `deploy/guest/debian.sh`.
+#[test]
+fn cloud_init_applies_the_documents_that_it_fetches_over_http() {
+    let lab = Lab::new();
+    let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/guest/debian-x86_64");
+    for file in ["vmlinuz", "initrd.img"] {
+        let content = std::fs::read(guest.join(file)).unwrap_or_else(|error| {
+            panic!("{file}: {error}; run: deploy/guest/debian.sh target/guest/debian-x86_64 x86_64")
+        });
+        lab.home
+            .write(&format!("http/debian-12/x86_64/{file}"), content);
+    }
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/profiles/debian-12");
+    for entry in std::fs::read_dir(shipped).expect("it is shipped").flatten() {
+        let content = std::fs::read(entry.path()).expect("readable");
+        let name = entry.file_name().into_string().expect("UTF-8");
+        lab.home.write(&format!("profiles/said/{name}"), content);
+    }
+    // The shipped profile, and a word at the end of it.
+    let user_data = lab.home.path().join("profiles/said/user-data.yaml.j2");
+    let shipped = std::fs::read_to_string(&user_data).expect("readable");
+    let more = "runcmd:\n  - [sh, -c, 'echo said: $(hostname) $(cut -d\" \" -f1-3 /root/.ssh/authorized_keys) > /dev/ttyS0']\n";
+    std::fs::write(user_data, format!("{shipped}{more}")).expect("written");
+    let lab = lab.kill_and_restart().0;
+    let reservation = Reservation {
+        profile: "said".to_owned(),
+        ..lab.reserve("198.18.0.10")
+    };
+    let updated = Api::unix(&lab.home).update(&["profile"], reservation);
+    updated.expect("updated");
+    let machine = Machine::boot_in_memory(Firmware::BiosIpxeRom, &lab.link, MAC, &lab.home, 3072);
+    machine.wait_for(&format!("said: node-1 {KEY}"));
+    for document in ["meta-data", "user-data", "vendor-data"] {
+        (lab.service).wait_for("rendered", |line| line["document"] == document);
+    }
+}
+
 /// A DHCP reply of this type.
 fn reply_of_type(kind: u8) -> Moment {
     Box::new(move |frame| {

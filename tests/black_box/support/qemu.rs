@@ -16,8 +16,8 @@ use super::netns::Netns;
 use super::service::Home;
 use super::wire::{Udp, Wire, checksum, wait_readable};
 
-/// The slowest boot takes a quarter of it on a busy machine.
-const HANG: Duration = Duration::from_secs(180);
+/// The slowest boot, a whole Debian, takes a third of it on a busy machine.
+const HANG: Duration = Duration::from_secs(400);
 /// Where QEMU finds its end of the cable.
 const CABLE: RawFd = 100;
 
@@ -87,12 +87,36 @@ impl Machine {
         disks: &[&Path],
         moments: Vec<Moment>,
     ) -> Self {
+        Self::start(firmware, netns, mac, home, disks, moments, 512)
+    }
+
+    /// With so many MiB of memory, for a system that is whole in it.
+    pub fn boot_in_memory(
+        firmware: Firmware,
+        netns: &Netns,
+        mac: &str,
+        home: &Home,
+        mib: u32,
+    ) -> Self {
+        Self::start(firmware, netns, mac, home, &[], Vec::new(), mib)
+    }
+
+    fn start(
+        firmware: Firmware,
+        netns: &Netns,
+        mac: &str,
+        home: &Home,
+        disks: &[&Path],
+        moments: Vec<Moment>,
+        mib: u32,
+    ) -> Self {
         static TURN: Mutex<()> = Mutex::new(());
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
         let mut command = Command::new("qemu-system-x86_64");
         command
             .args(arguments(firmware, mac, home))
+            .args(["-m", &mib.to_string()])
             .args(disk_arguments(disks))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -230,7 +254,7 @@ fn arguments(firmware: Firmware, mac: &str, home: &Home) -> Vec<String> {
     let card = format!("virtio-net-pci,netdev=n0,mac={mac},bootindex=0,romfile=");
     let mut arguments: Vec<String> = [
         "-nodefaults -no-user-config -display none -monitor none -serial stdio -no-reboot",
-        "-machine q35,graphics=off -accel tcg,thread=multi -cpu max -m 512",
+        "-machine q35,graphics=off -accel tcg,thread=multi -cpu max",
         "-device virtio-rng-pci -uuid 11223344-5566-7788-99aa-bbccddeeff00",
     ]
     .iter()
