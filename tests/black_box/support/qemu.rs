@@ -217,7 +217,7 @@ fn arguments(firmware: Firmware, mac: &str, home: &Home) -> Vec<String> {
     let card = format!("virtio-net-pci,netdev=n0,mac={mac},bootindex=0,romfile=");
     let mut arguments: Vec<String> = [
         "-nodefaults -no-user-config -display none -monitor none -serial stdio -no-reboot",
-        "-machine q35,graphics=off -accel tcg,thread=multi -cpu max -m 512",
+        "-machine q35,graphics=off -accel tcg,thread=multi -cpu max -m 1024",
         "-device virtio-rng-pci -uuid 11223344-5566-7788-99aa-bbccddeeff00",
     ]
     .iter()
