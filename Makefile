@@ -50,6 +50,7 @@ test-needs:
 	deploy/installer/build.sh target/installer/x86_64 x86_64
 	ipxe/programs.sh target/ipxe x86_64
 	deploy/unpack.sh target/test/readers cloud-init ignition
+	deploy/unpack.sh target/test/debian-installer debian-installer-12-netboot-amd64
 	/usr/bin/python3 tests/grpc_client.py setup target/tmp/grpc-client
 	/usr/bin/python3 tests/readers.py setup target/tmp/readers
 

@@ -83,7 +83,7 @@ impl Reloader {
             emit(&Event::DocumentBroken {
                 profile: found.profile,
                 machines: found.machines.len(),
-                error: found.finding.to_string(),
+                error: found.finding.for_log(),
             });
         }
     }
@@ -173,7 +173,13 @@ fn check(catalog: &Catalog, profiles: &Profiles, name: &str) -> Result<(), Strin
     let errors: Vec<String> = survey(&next, profiles.get(name))
         .into_iter()
         .filter(|found| found.finding.severity == Severity::Error && !found.machines.is_empty())
-        .map(|found| format!("for {}: {}", found.machines.join(", "), found.finding))
+        .map(|found| {
+            format!(
+                "for {}: {}",
+                found.machines.join(", "),
+                found.finding.for_log()
+            )
+        })
         .collect();
     if errors.is_empty() {
         Ok(())

@@ -110,11 +110,11 @@ fn paths(node: &Node) -> Vec<Found> {
                 continue;
             };
             if !path.starts_with('/') {
-                let text = format!("{path} is not absolute");
+                let text = format!("`{path}` is not absolute");
                 list.push(error(line, text, "begin it with /"));
             }
             if let Some(first) = seen.insert(path, line) {
-                let text = format!("{path} is written on line {first} already");
+                let text = format!("`{path}` is written on line {first} already");
                 list.push(error(line, text, "keep one of them"));
             }
         }

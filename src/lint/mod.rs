@@ -221,6 +221,27 @@ impl fmt::Display for Severity {
     }
 }
 
+impl Finding {
+    /// The same in one line without anything that stands in the document, which may be anybody's secret: for logs.
+    pub fn for_log(&self) -> String {
+        let what = match self.message.ends_with("is not defined") {
+            // What it names is a name.
+            true => self.message.clone(),
+            false => {
+                let wanted = self.message.split(", got ").next().unwrap_or_default();
+                let parts = wanted.split('`').enumerate();
+                let hidden = parts.map(|(at, part)| if at % 2 == 0 { part } else { "…" });
+                hidden.collect()
+            }
+        };
+        let line = match self.line {
+            0 => String::new(),
+            line => format!(" line {line}"),
+        };
+        format!("{}{line}: {what}; {}", self.document, self.next_step)
+    }
+}
+
 impl fmt::Display for Finding {
     /// In one line: `user-data line 3: … ; what to do`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -234,11 +234,11 @@ fn ignition_is_json_of_a_version_that_knows_its_parts() {
         ),
         (
             r#"{"ignition":{"version":"3.3.0"},"storage":{"files":[{"path":"a"}]}}"#,
-            "error 1: a is not absolute",
+            "error 1: `a` is not absolute",
         ),
         (
             r#"{"ignition":{"version":"3.3.0"},"storage":{"files":[{"path":"/a"}],"links":[{"path":"/a"}]}}"#,
-            "error 1: /a is written on line 1 already",
+            "error 1: `/a` is written on line 1 already",
         ),
         (
             r#"{"ignition":{"version":"3.3.0"},"storage":{"files":[{"path":"/a","contents":{"source":"x"}}]}}"#,
@@ -405,4 +405,41 @@ fn all_documents_of_all_machines_of_a_profile_are_looked_at_and_a_sample_where_t
             "{wanted}\nin {said:#?}"
         );
     }
+}
+
+#[test]
+fn a_log_has_nothing_of_what_stands_in_a_document() {
+    let logged = |name: &str, text: &str| -> Vec<String> {
+        let found = document(name, text, Reader::default());
+        found.iter().map(Finding::for_log).collect()
+    };
+    for (name, text) in [
+        ("user-data", "#cloud-config\nruncmd: hunter2\n"),
+        ("user-data", "hunter2\n"),
+        (
+            "user-data",
+            "#cloud-config\nssh_authorized_keys: [hunter2]\n",
+        ),
+        (
+            "user-data",
+            "#cloud-config\nusers: [{name: x, lock_passwd: false, passwd: hunter2}]\n",
+        ),
+        (
+            "preseed.cfg",
+            "hunter2\nd-i a/b boolean hunter2\nd-i passwd/root-password password hunter2\n",
+        ),
+        ("host.ks", "hunter2\nrootpw --iscrypted hunter2\n"),
+        (
+            "config.ign",
+            "{\"ignition\":{\"version\":\"hunter2\"},\"storage\":{\"files\":[{\"path\":\"hunter2\",\"contents\":{\"source\":\"hunter2\"}}]}}",
+        ),
+    ] {
+        let logged = logged(name, text);
+        assert!(!logged.is_empty(), "{text}");
+        assert!(!logged.concat().contains("hunter2"), "{logged:#?}");
+    }
+    assert_eq!(
+        logged("user-data", "#cloud-config\nruncmd: hunter2\n"),
+        ["user-data line 2: runcmd: wanted a list; write a list"]
+    );
 }

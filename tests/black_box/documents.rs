@@ -304,7 +304,10 @@ fn a_broken_document_of_the_configuration_files_machine_is_told_at_start() {
     let line = service.wait_for("document broken", |line| line["profile"] == "mine");
     assert_eq!(line["machines"], 1);
     assert!(
-        line["error"].as_str().is_some_and(|said| said.starts_with("user-data line 1: the first line is `users: []`")),
+        line["error"]
+            .as_str()
+            .is_some_and(|said| said
+                .starts_with("user-data line 1: the first line is …, and not #cloud-config")),
         "{line}"
     );
 }

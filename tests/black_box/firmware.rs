@@ -446,6 +446,39 @@ fn cloud_init_applies_the_documents_that_it_fetches_over_http() {
     }
 }
 
+/// The shipped profile as it is: the installer of Debian 12 finds its answers without a question, and runs the first command of
+/// them. What it would fetch from a mirror is not had here.
+#[test]
+fn the_debian_installer_takes_the_shipped_preseed_and_calls_back_from_its_early_command() {
+    let lab = Lab::new();
+    let below = "target/test/debian-installer/usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64";
+    let images = Path::new(env!("CARGO_MANIFEST_DIR")).join(below);
+    for file in ["linux", "initrd.gz"] {
+        let content = std::fs::read(images.join(file)).unwrap_or_else(|error| {
+            panic!("{below}/{file}: {error}; run: deploy/unpack.sh target/test/debian-installer debian-installer-12-netboot-amd64")
+        });
+        lab.home
+            .write(&format!("http/debian-installer-12/x86_64/{file}"), content);
+    }
+    let reservation = Reservation {
+        mac: MAC.to_owned(),
+        address: "198.18.0.10".to_owned(),
+        hostname: "node-1".to_owned(),
+        profile: "debian-preseed".to_owned(),
+        vars: [("password".to_owned(), text("correct horse"))].into(),
+        ..Reservation::default()
+    };
+    (Api::unix(&lab.home).create(reservation)).expect("created");
+    let machine = lab.boot(Firmware::BiosIpxeRom);
+    lab.service
+        .wait_for("rendered", |line| line["document"] == "preseed.cfg");
+    let told = lab
+        .service
+        .wait_for("called back", |line| line["what"] == "started");
+    assert_eq!(told["machine"], "node-1");
+    drop(machine);
+}
+
 /// A DHCP reply of this type.
 fn reply_of_type(kind: u8) -> Moment {
     Box::new(move |frame| {

@@ -87,7 +87,7 @@ impl Machine {
         disks: &[&Path],
         moments: Vec<Moment>,
     ) -> Self {
-        Self::start(firmware, netns, mac, home, disks, moments, 512)
+        Self::start(firmware, netns, mac, home, disks, moments, 1024)
     }
 
     /// With so many MiB of memory, for a system that is whole in it.

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::netns::Netns;
 
 /// A hang is a failure; this only bounds how long one is waited for.
-const HANG: Duration = Duration::from_secs(60);
+const HANG: Duration = Duration::from_secs(180);
 
 /// The program under test.
 pub fn program() -> &'static str {
