@@ -467,7 +467,11 @@ fn reinstalling_and_holding_a_machine_are_one_call_each() {
 
 #[test]
 fn a_machine_is_rescued_or_sent_elsewhere_for_one_boot() {
-    let lab = Lab::with("rescue = \"none-such\"\n", |_| ());
+    // What installs rescues nobody, whatever it is called.
+    let lab = Lab::with("", |home| {
+        home.write("profiles/rescue/profile.toml", INSTALLER);
+        home.write("profiles/rescue/user-data.j2", USER_DATA);
+    });
     lab.reserve("installer");
     let none = call!(lab, rescue_machine, RescueMachineRequest).expect_err("there is none");
     assert_eq!(none.code(), Code::FailedPrecondition, "{none:?}");
