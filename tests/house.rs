@@ -22,6 +22,7 @@ const ROOMS: &[Room] = &[
     room(4, &["cli"], &["app"]),
     room(4, &["app"], &[]),
     room(3, &["dhcp/server", "dhcp/rogue", "dhcp/prober"], &[]),
+    room(3, &["replicas/membership"], &[]),
     room(3, &["ndp/server"], &[]),
     room(
         3,
@@ -98,6 +99,18 @@ const ROOMS: &[Room] = &[
             "dhcp/route",
         ],
     ),
+    room(1, &["dhcp/forward"], &["dhcp/request", "replicas/group"]),
+    room(
+        1,
+        &[
+            "replicas/bucket",
+            "replicas/shares",
+            "replicas/group",
+            "replicas/record",
+            "replicas/shared",
+        ],
+        &[],
+    ),
     room(1, &["ndp/advertisement"], &[]),
     room(
         1,
@@ -148,6 +161,7 @@ const ROOMS: &[Room] = &[
 const CORRIDORS: &[(&str, u8)] = &[
     ("", 4),
     ("ndp", 3),
+    ("replicas", 3),
     ("dhcp", 3),
     ("tftp", 3),
     ("http", 3),

@@ -18,6 +18,9 @@ const INSTALL: &str = "bootjack_install_seconds";
 const LEASES: &str = "bootjack_leases";
 const POOL: &str = "bootjack_pool_addresses";
 const MACHINES: &str = "bootjack_machines";
+const REPLICAS: &str = "bootjack_replicas";
+const REPLICA_SHARE: &str = "bootjack_replica_share_ratio";
+const REPLICA_CONFIRMED: &str = "bootjack_replica_confirmed";
 
 /// Upper bounds, each where a reader would act otherwise.
 const REPLY_BOUNDS: &[f64] = &[
@@ -94,6 +97,12 @@ pub fn register<'a>(installing: impl Iterator<Item = &'a str>) {
         "Addresses of a subnet's pools, by whether they are taken"
     );
     describe_gauge!(MACHINES, "Machines by where they stand");
+    describe_gauge!(REPLICAS, "Replicas that share the clients");
+    describe_gauge!(REPLICA_SHARE, "This replica's part of all buckets");
+    describe_gauge!(
+        REPLICA_CONFIRMED,
+        "1 while this replica knows that nobody has taken over its share"
+    );
     for reply in REPLIES {
         let _ = histogram!(REPLY, "reply" => reply);
     }
@@ -167,6 +176,16 @@ pub(super) fn measure(event: &Event) {
             let known = DOCUMENTS.into_iter().find(|known| known == document);
             let document = known.unwrap_or("other");
             histogram!(RENDER, "document" => document).record(*elapsed_ms as f64 / 1e3);
+        }
+        Event::Replicas {
+            members,
+            buckets,
+            is_confirmed,
+            ..
+        } => {
+            gauge!(REPLICAS).set(members.len() as f64);
+            gauge!(REPLICA_SHARE).set(*buckets as f64 / 256.0);
+            gauge!(REPLICA_CONFIRMED).set(f64::from(u8::from(*is_confirmed)));
         }
         Event::InstallEnded {
             profile,
