@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! floor 4  main  app/  cli                                       start, wire, drain, exit
-//! floor 3  dhcp/{server,rogue,prober}  replicas/membership  ndp/server  tftp/{server,session,places,content}
+//! floor 3  dhcp/{server,peers,rogue,prober}  replicas/membership  ndp/server  tftp/{server,session,places,content}
 //!          http/{server,machine,attempt,files,artifacts,connections,pace,tls,secrets}
 //!          grpc/{server,convert,machines,events}                 the shells: bytes in, bytes out
 //! floor 2  store/  observe/  net  artifact/{store,fetch,import}   shared machinery with effects

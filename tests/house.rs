@@ -21,7 +21,11 @@ const ROOMS: &[Room] = &[
     room(4, &["main"], &["cli"]),
     room(4, &["cli"], &["app"]),
     room(4, &["app"], &[]),
-    room(3, &["dhcp/server", "dhcp/rogue", "dhcp/prober"], &[]),
+    room(
+        3,
+        &["dhcp/server", "dhcp/peers", "dhcp/rogue", "dhcp/prober"],
+        &[],
+    ),
     room(3, &["replicas/membership"], &[]),
     room(3, &["ndp/server"], &[]),
     room(

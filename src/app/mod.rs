@@ -59,7 +59,7 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
     tokio::spawn(keep_tidy(render_metrics.clone()));
 
     let config = Arc::new(config);
-    let ports = Ports::open(config.clone(), store.clone(), stop.clone()).await?;
+    let ports = Ports::open(config.clone(), store.clone(), None, stop.clone()).await?;
     let bound = bind::bind(&config).await?;
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
     let profiles = config.boot.profiles.clone();

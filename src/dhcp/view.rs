@@ -8,7 +8,8 @@ use crate::bindings::Bindings;
 use crate::catalog::Catalog;
 use crate::lifecycle;
 use crate::model::{
-    Class, ClientKey, ClientPolicy, Layer, Lease, Octets, Phase, Pool, Reservation, Slices, Subnet, Verdict,
+    Class, ClientKey, ClientPolicy, Layer, Lease, Octets, Phase, Pool, Reservation, Slices, Subnet,
+    Verdict,
 };
 
 /// Link selection among a relay agent's words (RFC 3527).

@@ -51,7 +51,8 @@ fn stretch(pools: &[Pool], from: u64, to: u64) -> impl Iterator<Item = Pool> {
         before = end;
         let (first, last) = (from.max(begin), to.min(end));
         let at = |place: u64| {
-            let offset = u32::try_from(place - begin).expect("a pool has no more addresses than there are");
+            let offset =
+                u32::try_from(place - begin).expect("a pool has no more addresses than there are");
             Ipv4Addr::from_bits(pool.first.to_bits() + offset)
         };
         (first < last).then(|| Pool {

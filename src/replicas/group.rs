@@ -396,7 +396,11 @@ pub mod tests {
         assert_eq!(sizes, pool.size());
         assert!(all.windows(2).all(|pair| pair[0].last < pair[1].first));
         assert_eq!(group(1, &[1]).own_slices(), Slices::ALL);
-        assert_eq!(group(9, &[1, 2]).own_slices(), Slices::ALL, "it is no member");
+        assert_eq!(
+            group(9, &[1, 2]).own_slices(),
+            Slices::ALL,
+            "it is no member"
+        );
         assert_eq!(Group::new("a".to_owned()).own_slices(), Slices::ALL);
     }
 }
