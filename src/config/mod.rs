@@ -6,6 +6,7 @@ mod classes;
 mod groups;
 mod layers;
 pub mod reader;
+mod replicas;
 mod reservations;
 mod services;
 mod subnets;
@@ -22,6 +23,8 @@ use self::groups::read_groups;
 pub use self::layers::read_local_boot;
 use self::layers::read_options;
 use self::reader::{At, Problem, Reader, Section};
+use self::replicas::read_replicas;
+pub use self::replicas::{DEFAULT_TTL_SECS, Replicas};
 pub use self::reservations::default_id;
 use self::reservations::read_reservations;
 use self::services::{read_bind, read_dhcp, read_grpc, read_tls};
@@ -64,6 +67,8 @@ pub struct Config {
     pub vars: Vars,
     pub groups: Vec<Group>,
     pub artifacts: Artifacts,
+    /// None: nobody answers clients with this service.
+    pub replicas: Option<Replicas>,
     /// Those of the file, each with its line.
     pub reservations: Vec<At<Reservation>>,
     /// The line of every path and address in it, for problems that only the machine it runs on can show.
@@ -225,6 +230,8 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
     let dhcp = read_dhcp(&mut root.section("dhcp"), &mut lines);
     let grpc = read_grpc(&mut root.section("grpc"), &mut lines);
     let artifacts = artifacts::read(root);
+    let has_replicas = root.has("replicas");
+    let replicas = has_replicas.then(|| read_replicas(&mut root.section("replicas")));
     let options = read_options(root);
     let subnets = read_subnets(root);
     let classes = read_classes(root, &subnets);
@@ -265,6 +272,7 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
         vars,
         groups,
         artifacts,
+        replicas,
         reservations,
         lines,
     }

@@ -24,6 +24,8 @@ pub struct Member {
     /// The addresses it serves DHCP from: option 54 of its replies, and the source of what it forwards.
     pub server_ids: Vec<Ipv4Addr>,
     pub weight: u16,
+    /// How long its share waits for it.
+    pub ttl_secs: u64,
     pub version: String,
     /// Unix time in seconds at which it started.
     pub since_secs: u64,
@@ -246,6 +248,7 @@ pub mod tests {
             addresses: vec![address],
             server_ids: vec![address],
             weight: USUAL_WEIGHT,
+            ttl_secs: 6,
             version: "1.0.0".to_owned(),
             since_secs: 1,
             counts: Counts::default(),

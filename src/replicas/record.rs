@@ -49,6 +49,7 @@ struct MemberText {
     addresses: Vec<Ipv4Addr>,
     server_ids: Vec<Ipv4Addr>,
     weight: u16,
+    ttl_secs: u64,
     version: String,
     since_secs: u64,
     #[serde(default)]
@@ -116,6 +117,7 @@ pub fn member_text(member: &Member) -> Vec<u8> {
         addresses,
         server_ids,
         weight,
+        ttl_secs,
         version,
         since_secs,
         counts,
@@ -126,6 +128,7 @@ pub fn member_text(member: &Member) -> Vec<u8> {
         addresses,
         server_ids,
         weight,
+        ttl_secs,
         version,
         since_secs,
         taken: counts.taken,
@@ -178,6 +181,7 @@ pub fn read(key: Key, value: &[u8]) -> Result<Record, String> {
                 addresses: text.addresses,
                 server_ids: text.server_ids,
                 weight: text.weight,
+                ttl_secs: text.ttl_secs,
                 version: text.version,
                 since_secs: text.since_secs,
                 counts: Counts {
@@ -214,7 +218,7 @@ mod tests {
         let mut member = member(1);
         member.counts.taken = 7;
         let text = member_text(&member);
-        let golden = r#"{"v":1,"instance":"i1","addresses":["198.18.0.1"],"server_ids":["198.18.0.1"],"weight":10,"version":"1.0.0","since_secs":1,"taken":7,"forwarded":0,"left":0}"#;
+        let golden = r#"{"v":1,"instance":"i1","addresses":["198.18.0.1"],"server_ids":["198.18.0.1"],"weight":10,"ttl_secs":6,"version":"1.0.0","since_secs":1,"taken":7,"forwarded":0,"left":0}"#;
         assert_eq!(String::from_utf8_lossy(&text), golden);
         let key = read_key(&member_key(&member.id)).expect("a key");
         assert_eq!(read(key, &text), Ok(Record::Member(member)));
