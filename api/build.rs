@@ -13,6 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(out.join("bootjack.v1.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .btree_map(".")
+        .boxed(".bootjack.v1.Operation.result.response")
         .compile_fds(descriptors)?;
     Ok(())
 }

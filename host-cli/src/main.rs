@@ -25,6 +25,7 @@ mod qemu;
 mod steps;
 mod vars;
 mod waterfall;
+mod yaml;
 
 use std::io::Write as _;
 use std::process::ExitCode;
