@@ -53,6 +53,7 @@ const ROOMS: &[Room] = &[
             "grpc/server",
             "grpc/convert",
             "grpc/machines",
+            "grpc/replicas",
             "grpc/events",
         ],
         &[],

@@ -84,7 +84,7 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
     };
     let (grpc_store, grpc_stop) = (store.clone(), stop.clone());
     tasks.spawn(async move {
-        let served = bound.grpc.serve(grpc_store, timeline, explainer, grpc_stop);
+        let served = bound.grpc.serve(grpc_store, timeline, explainer, replicas, grpc_stop);
         let served = served.await;
         served.map_err(|error| anyhow::anyhow!("grpc: {error}"))
     });

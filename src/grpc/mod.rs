@@ -4,4 +4,5 @@
 pub mod convert;
 mod events;
 mod machines;
+pub mod replicas;
 pub mod server;

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use bootjack_api::v1;
 use bootjack_api::v1::dhcp_server::{Dhcp, DhcpServer};
 use bootjack_api::v1::machines_server::MachinesServer;
+use bootjack_api::v1::replicas_server::ReplicasServer;
 use bootjack_api::v1::reservations_server::{Reservations, ReservationsServer};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
@@ -20,6 +21,7 @@ use tonic::{Request, Response, Status};
 
 use super::convert;
 use super::machines::Lives;
+use super::replicas;
 use crate::catalog::Change;
 use crate::config::GrpcListen;
 use crate::dhcp::answer::Mode;
@@ -103,12 +105,14 @@ impl Bound {
         store: Store,
         timeline: Timeline,
         dhcp: Explainer,
+        replicas: replicas::Service,
         stop: CancellationToken,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<ReservationsServer<Service>>().await;
         health.set_serving::<DhcpServer<Explainer>>().await;
         health.set_serving::<MachinesServer<Lives>>().await;
+        health.set_serving::<ReplicasServer<replicas::Service>>().await;
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
@@ -116,6 +120,7 @@ impl Bound {
         };
         let router = Server::builder()
             .add_service(DhcpServer::new(dhcp))
+            .add_service(ReplicasServer::new(replicas))
             .add_service(MachinesServer::new(Lives::new(
                 store.clone(),
                 timeline,
