@@ -70,8 +70,19 @@ impl ApiArgs {
 pub enum Format {
     /// For people
     Table,
+    /// For people with room: all columns
+    Wide,
     /// For programs: keys are stable and always there, null stands for none
     Json,
+    /// The same as YAML
+    Yaml,
+}
+
+impl Format {
+    /// Whether programs are to read it.
+    pub fn is_for_programs(self) -> bool {
+        matches!(self, Self::Json | Self::Yaml)
+    }
 }
 
 #[derive(Debug, Subcommand)]

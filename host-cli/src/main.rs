@@ -26,6 +26,7 @@ mod server;
 mod steps;
 mod vars;
 mod waterfall;
+mod yaml;
 
 use std::io::Write as _;
 use std::process::ExitCode;

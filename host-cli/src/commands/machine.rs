@@ -24,10 +24,7 @@ pub fn run(command: MachineCommand, server: &Server, format: Format) -> Result<(
         let refused = |status: Status| client::refused(server, &status);
         let told = |answer: Result<Response<Machine>, Status>| {
             let machine = answer.map_err(refused)?.into_inner();
-            match format {
-                Format::Json => output::say_json(&as_json(&machine)),
-                Format::Table => output::say(&in_one_line(&machine)),
-            }
+            output::answer(format, || as_json(&machine), || in_one_line(&machine))
         };
         match command {
             MachineCommand::List => list(api, format).await.map_err(refused)?,
@@ -98,9 +95,9 @@ async fn list(
             break;
         }
     }
-    if format == Format::Json {
+    if format.is_for_programs() {
         let list: Vec<Json> = machines.iter().map(as_json).collect();
-        return Ok(output::say_json(&json!({ "machines": list })));
+        return Ok(output::say_value(format, &json!({ "machines": list })));
     }
     if machines.is_empty() {
         eprintln!("no machines; reserve one with: bootjack reservation create --mac MAC");
@@ -156,9 +153,9 @@ async fn events(api: &mut MachinesClient<Connection>, name: String) -> Result<Ve
 }
 
 fn show_client(name: &str, events: &[Event], format: Format) -> Result<(), Failure> {
-    if format == Format::Json {
+    if format.is_for_programs() {
         let events: Vec<Json> = events.iter().map(event_as_json).collect();
-        return output::say_json(&json!({ "name": name, "events": events }));
+        return output::say_value(format, &json!({ "name": name, "events": events }));
     }
     let style = Style::stdout();
     let mut lines = vec![format!(
@@ -169,10 +166,10 @@ fn show_client(name: &str, events: &[Event], format: Format) -> Result<(), Failu
 }
 
 fn show(machine: &Machine, events: &[Event], format: Format) -> Result<(), Failure> {
-    if format == Format::Json {
+    if format.is_for_programs() {
         let mut shown = as_json(machine);
         shown["events"] = events.iter().map(event_as_json).collect();
-        return output::say_json(&shown);
+        return output::say_value(format, &shown);
     }
     let style = Style::stdout();
     let time = |time: Option<prost_types::Timestamp>| time.map(|time| time.to_string());

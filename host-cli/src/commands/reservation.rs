@@ -76,10 +76,11 @@ async fn create(mut api: Api<'_>, args: CreateArgs, format: Format) -> Result<()
     };
     let answer = api.client.create_reservation(request).await;
     let made = answer.map_err(api.refused())?.into_inner();
-    match format {
-        Format::Json => output::say_json(&as_json(&made)),
-        Format::Table => output::say(&format!("created {}", in_one_line(&made))),
-    }
+    output::answer(
+        format,
+        || as_json(&made),
+        || format!("created {}", in_one_line(&made)),
+    )
 }
 
 async fn list(mut api: Api<'_>, format: Format) -> Result<(), Failure> {
@@ -98,9 +99,9 @@ async fn list(mut api: Api<'_>, format: Format) -> Result<(), Failure> {
             break;
         }
     }
-    if format == Format::Json {
+    if format.is_for_programs() {
         let list: Vec<Json> = reservations.iter().map(as_json).collect();
-        return output::say_json(&json!({ "reservations": list }));
+        return output::say_value(format, &json!({ "reservations": list }));
     }
     if reservations.is_empty() {
         eprintln!("no reservations; make one with: bootjack reservation create --mac MAC");
@@ -153,10 +154,11 @@ async fn update(mut api: Api<'_>, args: UpdateArgs, format: Format) -> Result<()
     };
     let answer = api.client.update_reservation(request).await;
     let changed = answer.map_err(api.refused())?.into_inner();
-    match format {
-        Format::Json => output::say_json(&as_json(&changed)),
-        Format::Table => output::say(&format!("updated {}", in_one_line(&changed))),
-    }
+    output::answer(
+        format,
+        || as_json(&changed),
+        || format!("updated {}", in_one_line(&changed)),
+    )
 }
 
 /// Deletes one after the other; every name that fails is said, the first of them sets the exit status.
@@ -169,13 +171,13 @@ async fn delete(mut api: Api<'_>, names: Vec<String>, format: Format) -> Result<
             etag: String::new(),
         };
         match api.client.delete_reservation(request).await {
-            Ok(_) if format == Format::Table => output::say(&format!("deleted {name}"))?,
+            Ok(_) if !format.is_for_programs() => output::say(&format!("deleted {name}"))?,
             Ok(_) => deleted.push(name),
             Err(status) => failures.push(client::refused(api.server, &status)),
         }
     }
-    if format == Format::Json {
-        output::say_json(&json!({ "deleted": deleted }))?;
+    if format.is_for_programs() {
+        output::say_value(format, &json!({ "deleted": deleted }))?;
     }
     let Some(first) = failures.first() else {
         return Ok(());
@@ -185,8 +187,8 @@ async fn delete(mut api: Api<'_>, names: Vec<String>, format: Format) -> Result<
 }
 
 fn show(reservation: &Reservation, format: Format) -> Result<(), Failure> {
-    if format == Format::Json {
-        return output::say_json(&as_json(reservation));
+    if format.is_for_programs() {
+        return output::say_value(format, &as_json(reservation));
     }
     let style = Style::stdout();
     let line =

@@ -44,10 +44,11 @@ pub fn run(args: &WaitArgs, server: &Server, format: Format) -> Result<(), Failu
             Failure::new(Exit::Timeout, text)
         })?
     })?;
-    match format {
-        Format::Json => output::say_json(&as_json(&machine)),
-        Format::Table => output::say(&format!("{} is {}", machine.name, word(args.state))),
-    }
+    output::answer(
+        format,
+        || as_json(&machine),
+        || format!("{} is {}", machine.name, word(args.state)),
+    )
 }
 
 async fn wait(args: &WaitArgs, server: &Server) -> Result<Machine, Failure> {
