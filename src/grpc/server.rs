@@ -201,6 +201,23 @@ impl Reservations for Service {
         Ok(Response::new(convert::to_message(&written.reservation)))
     }
 
+    async fn batch_create_reservations(
+        &self,
+        _request: Request<v1::BatchCreateReservationsRequest>,
+    ) -> Result<Response<v1::BatchCreateReservationsResponse>, Status> {
+        Err(Status::unimplemented("batches are not made yet"))
+    }
+
+    type WatchReservationsStream =
+        tokio_stream::wrappers::ReceiverStream<Result<v1::WatchReservationsResponse, Status>>;
+
+    async fn watch_reservations(
+        &self,
+        _request: Request<v1::WatchReservationsRequest>,
+    ) -> Result<Response<Self::WatchReservationsStream>, Status> {
+        Err(Status::unimplemented("reservations are not watched yet"))
+    }
+
     async fn get_reservation(
         &self,
         request: Request<v1::GetReservationRequest>,
@@ -232,6 +249,7 @@ impl Reservations for Service {
         Ok(Response::new(v1::ListReservationsResponse {
             reservations: page,
             next_page_token,
+            ..Default::default()
         }))
     }
 

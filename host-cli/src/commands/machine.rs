@@ -85,8 +85,8 @@ async fn list(
     let mut page_token = String::new();
     loop {
         let request = v1::ListMachinesRequest {
-            page_size: 0,
             page_token,
+            ..Default::default()
         };
         let page = api.list_machines(request).await?.into_inner();
         machines.extend(page.machines);

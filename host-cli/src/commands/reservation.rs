@@ -73,6 +73,7 @@ async fn create(mut api: Api<'_>, args: CreateArgs, format: Format) -> Result<()
             ..Reservation::default()
         }),
         reservation_id: args.id.unwrap_or_default(),
+        ..Default::default()
     };
     let answer = api.client.create_reservation(request).await;
     let made = answer.map_err(api.refused())?.into_inner();
@@ -88,8 +89,8 @@ async fn list(mut api: Api<'_>, format: Format) -> Result<(), Failure> {
     let mut page_token = String::new();
     loop {
         let request = ListReservationsRequest {
-            page_size: 0,
             page_token,
+            ..Default::default()
         };
         let answer = api.client.list_reservations(request).await;
         let page = answer.map_err(api.refused())?.into_inner();
@@ -151,6 +152,7 @@ async fn update(mut api: Api<'_>, args: UpdateArgs, format: Format) -> Result<()
     let request = UpdateReservationRequest {
         reservation: Some(reservation),
         update_mask: Some(FieldMask { paths }),
+        ..Default::default()
     };
     let answer = api.client.update_reservation(request).await;
     let changed = answer.map_err(api.refused())?.into_inner();
@@ -168,7 +170,7 @@ async fn delete(mut api: Api<'_>, names: Vec<String>, format: Format) -> Result<
     for name in names {
         let request = DeleteReservationRequest {
             name: name.clone(),
-            etag: String::new(),
+            ..Default::default()
         };
         match api.client.delete_reservation(request).await {
             Ok(_) if !format.is_for_programs() => output::say(&format!("deleted {name}"))?,
