@@ -11,8 +11,10 @@
 //! floor 4  main  app/  cli                                       start, wire, drain, exit
 //! floor 3  dhcp/{server,peers,rogue,prober}  ndp/server  tftp/{server,session,places,content}
 //!          http/{server,machine,attempt,files,artifacts,connections,pace,tls,secrets}
-//!          grpc/{server,convert,machines,events,replicas}                 the shells: bytes in, bytes out
-//! floor 2  replicas/{membership,following,desk}  store/  observe/  net  artifact/{store,fetch,import}   shared machinery with effects
+//!          grpc/{server,listen,accept,connection,convert,machines,events,replicas}
+//!                                                                the shells: bytes in, bytes out
+//! floor 2  store/  observe/  net  artifact/{store,fetch,import}  replicas/{membership,following,desk}
+//!                                                                shared machinery with effects
 //! floor 1  dhcp/{request,view,answer,decide,pool,proxy,bootfile,options,chosen,reply,route,explain,probe,pcap,limit,forward}
 //!                                                                pure: protocol and policy
 //!          ndp/advertisement  tftp/{packet,terms,resolve,transfer,patience}  http/{document,access,callback}  render/

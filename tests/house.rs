@@ -52,6 +52,9 @@ const ROOMS: &[Room] = &[
         &[
             "grpc/server",
             "grpc/convert",
+            "grpc/listen",
+            "grpc/accept",
+            "grpc/connection",
             "grpc/machines",
             "grpc/replicas",
             "grpc/events",

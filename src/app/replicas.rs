@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Replicas;
+use crate::config::{Config, Replicas};
 use crate::net::now_secs;
 use crate::replicas::desk::Desk;
 use crate::replicas::following::Following;
@@ -17,6 +17,15 @@ use crate::replicas::membership::{Identity, Membership, ServerIds};
 use crate::replicas::record::check_id;
 use crate::replicas::shared::Known;
 use crate::store::etcd::{Client, Settings};
+
+/// The replica that the configuration makes of this service, if it does.
+pub fn of(config: &Config) -> anyhow::Result<Option<Replica>> {
+    match (&config.replicas, etcd_of(config)) {
+        (Some(replicas), Some(etcd)) => Replica::new(replicas, etcd).map(Some),
+        // The configuration is refused where it has replicas and no etcd.
+        _ => Ok(None),
+    }
+}
 
 /// A replica that has not joined.
 pub struct Replica {
@@ -117,4 +126,8 @@ fn own_name() -> anyhow::Result<String> {
     check_id(&name)
         .map_err(|problem| anyhow::anyhow!("replicas: the name of this host: {problem}; give replicas.id"))?;
     Ok(name)
+}
+
+fn etcd_of(_config: &Config) -> Option<Settings> {
+    None
 }
