@@ -63,11 +63,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         2,
-        &[
-            "replicas/membership",
-            "replicas/following",
-            "replicas/desk",
-        ],
+        &["replicas/membership", "replicas/following", "replicas/desk"],
         &["store", "observe"],
     ),
     room(2, &["store"], &[]),

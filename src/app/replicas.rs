@@ -121,10 +121,14 @@ impl Joined {
 
 /// The name of this host, which is its replica's where the configuration says none.
 fn own_name() -> anyhow::Result<String> {
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
     let name = name.to_lowercase();
-    check_id(&name)
-        .map_err(|problem| anyhow::anyhow!("replicas: the name of this host: {problem}; give replicas.id"))?;
+    check_id(&name).map_err(|problem| {
+        anyhow::anyhow!("replicas: the name of this host: {problem}; give replicas.id")
+    })?;
     Ok(name)
 }
 

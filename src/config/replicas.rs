@@ -42,8 +42,12 @@ pub(super) fn read_replicas(section: &mut Section) -> Replicas {
     {
         let key = format!("addresses[{index}]");
         match at.value.parse::<Ipv4Addr>() {
-            Ok(address) if address.is_unspecified() || address.is_broadcast() || address.is_multicast() => {
-                let text = format!("{address} is nobody's address; wanted one that the others reach this replica at");
+            Ok(address)
+                if address.is_unspecified() || address.is_broadcast() || address.is_multicast() =>
+            {
+                let text = format!(
+                    "{address} is nobody's address; wanted one that the others reach this replica at"
+                );
                 section.report(at.line, &key, text);
             }
             Ok(address) if addresses.contains(&address) => {
@@ -51,7 +55,10 @@ pub(super) fn read_replicas(section: &mut Section) -> Replicas {
             }
             Ok(address) => addresses.push(address),
             Err(_) => {
-                let text = format!("`{}` is no IPv4 address, such as 198.18.0.2", at.value.escape_default());
+                let text = format!(
+                    "`{}` is no IPv4 address, such as 198.18.0.2",
+                    at.value.escape_default()
+                );
                 section.report(at.line, &key, text);
             }
         }

@@ -62,7 +62,13 @@ impl Replicas for Service {
         let mac = mac.map(|text| to_mac("mac", &text)).transpose()?;
         let client_id = match client_id.as_str() {
             "" => None,
-            text => Some(text.parse::<Octets>().map_err(|e| invalid("client_id", &e.to_string()))?),
+            text => Some(Octets::from_hex(text).ok_or_else(|| {
+                let text = format!(
+                    "client_id `{}` is not hexadecimal; write it like 01:52:54:00:00:00:01",
+                    text.escape_default()
+                );
+                invalid("client_id", &text)
+            })?),
         };
         let hardware = mac.map(|mac| mac.0);
         let hardware = hardware.as_ref().map_or(&[][..], |octets| &octets[..]);
@@ -143,7 +149,9 @@ impl Replicas for Service {
         let mac = to_mac("name", name.strip_prefix(OVERRIDES).unwrap_or(&name))?;
         let is_there = (desk.known().group().overrides(now).iter()).any(|told| told.mac == mac);
         if !is_there {
-            return Err(Status::not_found(format!("{OVERRIDES}{mac} does not exist")));
+            return Err(Status::not_found(format!(
+                "{OVERRIDES}{mac} does not exist"
+            )));
         }
         desk.delete_override(mac).await.map_err(unavailable)?;
         Ok(Response::new(()))
@@ -172,7 +180,8 @@ fn to_message(member: &Member, group: &Group, known: &Known) -> v1::Replica {
         true => (known.counts(), State::Unconfirmed),
         false => (member.counts, State::Live),
     };
-    let texts = |addresses: &[std::net::Ipv4Addr]| addresses.iter().map(ToString::to_string).collect();
+    let texts =
+        |addresses: &[std::net::Ipv4Addr]| addresses.iter().map(ToString::to_string).collect();
     let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let buckets = group.buckets_of(&member.id);
     v1::Replica {
@@ -218,8 +227,12 @@ fn to_time(secs: u64) -> Timestamp {
 
 fn in_words(why: Why) -> String {
     match why {
-        Why::Override { expires_secs } => format!("an override says so until {}", to_time(expires_secs)),
-        Why::Canary { percent } => format!("the canary takes {percent} of a hundred clients, and this is one of them"),
+        Why::Override { expires_secs } => {
+            format!("an override says so until {}", to_time(expires_secs))
+        }
+        Why::Canary { percent } => {
+            format!("the canary takes {percent} of a hundred clients, and this is one of them")
+        }
         Why::Bucket(bucket) => format!("bucket {bucket} of 256 is its own (RFC 3074)"),
     }
 }
@@ -243,7 +256,8 @@ fn to_end(time: Option<Timestamp>, now_secs: u64) -> Result<u64, Status> {
         return Err(invalid(field, &format!("expire_time {time} is past")));
     }
     if end > now_secs + LONGEST_OVERRIDE_SECS {
-        let text = format!("expire_time {time} is more than 30 days ahead; reserve or weigh instead");
+        let text =
+            format!("expire_time {time} is more than 30 days ahead; reserve or weigh instead");
         return Err(invalid(field, &text));
     }
     Ok(end)
@@ -264,7 +278,8 @@ fn live(group: &Group, field: &str, name: &str) -> Result<String, Status> {
         id.escape_default(),
         known.join(", ")
     );
-    let details = ErrorDetails::with_resource_info("bootjack.v1.Replica", name_of(id), "", text.clone());
+    let details =
+        ErrorDetails::with_resource_info("bootjack.v1.Replica", name_of(id), "", text.clone());
     Err(Status::with_error_details(Code::NotFound, text, details))
 }
 

@@ -59,7 +59,8 @@ impl Desk {
         let lease = self.client.grant(Duration::from_secs(rest)).await?;
         let key = self.client.key(record::override_key(told.mac));
         let text = record::override_text(told).into();
-        self.echo(self.client.put(key, text, Some(lease)).await?).await;
+        self.echo(self.client.put(key, text, Some(lease)).await?)
+            .await;
         Ok(())
     }
 

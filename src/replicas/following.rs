@@ -55,7 +55,12 @@ impl Following {
                 Some(Seen::Connected | Seen::Lost(_)) => {}
                 Some(Seen::Changes { events, revision }) => {
                     for event in &events {
-                        take(&self.client, &mut self.roll, &event.key, event.value.as_deref());
+                        take(
+                            &self.client,
+                            &mut self.roll,
+                            &event.key,
+                            event.value.as_deref(),
+                        );
                     }
                     if !events.is_empty() {
                         self.publish();

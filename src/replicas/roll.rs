@@ -84,7 +84,10 @@ mod tests {
         };
         let text = record::canary_text(&canary);
         assert_eq!(roll.take(record::CANARY_KEY, Some(&text)), Ok(()));
-        assert_eq!(roll.take("reservations/x", Some(b"nothing of ours")), Ok(()));
+        assert_eq!(
+            roll.take("reservations/x", Some(b"nothing of ours")),
+            Ok(())
+        );
         let group = roll.group(Group::new("replica-1".to_owned()));
         assert_eq!(group.members(), [member(1), member(2)]);
         assert_eq!(group.canary(), Some(&canary));

@@ -3,5 +3,6 @@
 pub mod completion;
 pub mod lab;
 pub mod machine;
+pub mod replicas;
 pub mod reservation;
 pub mod wait;
