@@ -48,10 +48,13 @@ pub(super) fn count(store: &Store, now_secs: u64) -> Standing {
     for machine in catalog.machines() {
         *phases.entry(machine.phase.as_str()).or_default() += 1;
     }
+    let health = store.health();
     Standing {
         leases,
         pools: pools.collect(),
         machines: phases.into_iter().collect(),
+        journal: (health.journal_bytes, health.journal_age_secs),
+        store_in_trouble: health.trouble.is_some(),
     }
 }
 

@@ -1,5 +1,6 @@
-//! What happens although nobody says a word: attempts run into their deadline, and boots stand still. In: the store and the
-//! timeline, now and then. Out: the state that follows, written and told; and each stall, told once.
+//! What happens although nobody says a word: attempts run into their deadline, boots stand still, and the store fails at what
+//! nobody waits for. In: the store and the timeline, now and then. Out: the state that follows, written and told; and each stall
+//! and each trouble, told once.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::net::now_secs;
 use crate::observe::emit;
 use crate::observe::timeline::{Timeline, now_ms};
 use crate::stalls;
-use crate::store::{Act, ActError, Store};
+use crate::store::{Act, ActError, Health, Store};
 
 /// Nobody waits for it: what is served follows from the time alone.
 const EVERY: Duration = Duration::from_secs(2);
@@ -23,15 +24,35 @@ const LOOKED_AT_MS: u64 = 15 * 60 * 1000;
 pub(super) async fn keep_watching(store: Store, timeline: Timeline, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut told = None;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {
                 end_overdue_attempts(&store).await;
                 tell_stalls(&timeline, now_ms());
+                tell_trouble(&store.health(), &mut told);
             }
         }
     }
+}
+
+/// Tells the store's trouble when it begins or becomes another, and when it is over.
+fn tell_trouble(health: &Health, told: &mut Option<String>) {
+    if health.trouble == *told {
+        return;
+    }
+    told.clone_from(&health.trouble);
+    emit(&match &health.trouble {
+        Some(trouble) => Event::Failed {
+            about: "store",
+            error: trouble.clone(),
+        },
+        None => Event::Noticed {
+            about: "store",
+            detail: "works again: the database has caught up with its journal".to_owned(),
+        },
+    });
 }
 
 fn tell_stalls(timeline: &Timeline, now_ms: u64) {

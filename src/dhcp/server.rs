@@ -147,7 +147,7 @@ impl Server {
         if !changes.is_empty() {
             let sender = sender.clone();
             let then = move |written| sender.send_written(waiting, written, started);
-            store.record(changes, now, Some(Box::new(then)));
+            store.record(changes, now, Box::new(then));
         }
         sender.send(ready, started);
     }

@@ -18,6 +18,9 @@ const INSTALL: &str = "bootjack_install_seconds";
 const LEASES: &str = "bootjack_leases";
 const POOL: &str = "bootjack_pool_addresses";
 const MACHINES: &str = "bootjack_machines";
+const JOURNAL: &str = "bootjack_store_journal_bytes";
+const JOURNAL_AGE: &str = "bootjack_store_journal_age_seconds";
+const TROUBLE: &str = "bootjack_store_trouble";
 
 /// Upper bounds, each where a reader would act otherwise.
 const REPLY_BOUNDS: &[f64] = &[
@@ -52,6 +55,10 @@ pub struct Standing {
     pub pools: Vec<(String, u64, u64)>,
     /// By phase.
     pub machines: Vec<(&'static str, u64)>,
+    /// Octets written that the database does not have yet, and for how many seconds it has been behind.
+    pub journal: (u64, u64),
+    /// Whether the store fails in the background.
+    pub store_in_trouble: bool,
 }
 
 /// What counts and measures. It is to be tidied up now and then, or it keeps every sample until somebody looks.
@@ -94,6 +101,15 @@ pub fn register<'a>(installing: impl Iterator<Item = &'a str>) {
         "Addresses of a subnet's pools, by whether they are taken"
     );
     describe_gauge!(MACHINES, "Machines by where they stand");
+    describe_gauge!(JOURNAL, "Octets of the store's journal");
+    describe_gauge!(
+        JOURNAL_AGE,
+        "How many seconds the store's database has been behind its journal"
+    );
+    describe_gauge!(
+        TROUBLE,
+        "Whether the store fails at something that is not a write"
+    );
     for reply in REPLIES {
         let _ = histogram!(REPLY, "reply" => reply);
     }
@@ -150,6 +166,10 @@ pub fn show(standing: &Standing) {
     for &(phase, count) in &standing.machines {
         gauge!(MACHINES, "state" => phase).set(count as f64);
     }
+    let (journal, age) = standing.journal;
+    gauge!(JOURNAL).set(journal as f64);
+    gauge!(JOURNAL_AGE).set(age as f64);
+    gauge!(TROUBLE).set(f64::from(u8::from(standing.store_in_trouble)));
 }
 
 /// Measures one event.

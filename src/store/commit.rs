@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, oneshot};
 
 use super::machines::{self, Act, ActError, Moved};
 use super::{Backend, ChangeError, ProfilesError, RecordChange, Shared, StoreError, Then, Written};
@@ -22,7 +22,7 @@ use crate::model::{BindingChange, ClientKey, Lease, LeaseState, Profile, Reserva
 const JOBS_PER_COMMIT: usize = 256;
 /// The least time between two syncs: who comes while many do is synced together with them.
 const PACE: Duration = Duration::from_millis(2);
-/// How long what nobody waits for may stay unsynced, and how often the backend may tidy up while nothing happens.
+/// How often the backend may tidy up while nothing happens, and how often it is asked how it is.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// Work for the thread, and whom to tell. Boxed where it is large: most jobs are leases.
@@ -32,11 +32,11 @@ pub(super) enum Job {
         now_secs: u64,
         reply: oneshot::Sender<Result<Written, ChangeError>>,
     },
-    /// Promised in memory already. Synced at once only if somebody waits for it.
+    /// Promised in memory already.
     Bind {
         changes: Vec<BindingChange>,
         now_secs: u64,
-        then: Option<Then>,
+        then: Then,
     },
     Act {
         id: String,
@@ -66,7 +66,6 @@ pub(super) struct Draft {
     pub(super) catalog: Catalog,
     records: Vec<RecordChange>,
     pub(super) revision: u64,
-    sync: bool,
     /// The catalog is another, though nothing of it is on disk.
     is_renewed: bool,
     /// Leases that were promised and can no longer be.
@@ -79,54 +78,46 @@ pub(super) struct Draft {
 type Acknowledge = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 impl Committer {
-    /// Works until it is told to close, or until nobody can give it a job any more.
-    pub(super) fn run(&mut self, waiting: &Receiver<Job>) {
+    /// Works until it is told to close, or until nobody can give it a job any more. `clock` is this thread's own: it wakes it
+    /// up when nothing comes.
+    pub(super) fn run(&mut self, mut waiting: mpsc::Receiver<Job>, clock: &Runtime) {
         let mut closing = false;
-        let mut unsynced: Option<Instant> = None;
         let mut last_commit: Option<Instant> = None;
+        let mut looked = Instant::now();
         while !closing {
-            let first = match waiting.recv_timeout(IDLE) {
-                Ok(first) => first,
-                Err(RecvTimeoutError::Timeout) => {
-                    // A write that fails here fails again, and is told, when somebody waits for one.
-                    if unsynced.take().is_some() {
-                        let _ = self.backend.write(&[], true);
+            let next = async { tokio::time::timeout(IDLE, waiting.recv()).await };
+            match clock.block_on(next) {
+                Ok(Some(first)) => {
+                    if let Some(early) = last_commit.and_then(|at| PACE.checked_sub(at.elapsed())) {
+                        std::thread::park_timeout(early);
                     }
-                    self.backend.tidy();
-                    continue;
+                    last_commit = Some(Instant::now());
+                    let mut jobs = vec![first];
+                    while jobs.len() < JOBS_PER_COMMIT
+                        && let Ok(job) = waiting.try_recv()
+                    {
+                        jobs.push(job);
+                    }
+                    closing = jobs.iter().any(|job| matches!(job, Job::Close));
+                    self.commit(jobs);
                 }
-                Err(RecvTimeoutError::Disconnected) => break,
-            };
-            if let Some(early) = last_commit.and_then(|at| PACE.checked_sub(at.elapsed())) {
-                std::thread::park_timeout(early);
+                Ok(None) => break,
+                Err(_) => self.backend.tidy(),
             }
-            last_commit = Some(Instant::now());
-            let mut jobs = vec![first];
-            while jobs.len() < JOBS_PER_COMMIT
-                && let Ok(job) = waiting.try_recv()
-            {
-                jobs.push(job);
+            if looked.elapsed() >= IDLE {
+                looked = Instant::now();
+                self.shared.set_health(self.backend.health());
             }
-            closing = jobs.iter().any(|job| matches!(job, Job::Close));
-            let is_due = unsynced.is_some_and(|since| since.elapsed() >= IDLE);
-            let synced = self.commit(jobs, is_due);
-            unsynced = match synced {
-                true => None,
-                false => unsynced.or_else(|| Some(Instant::now())),
-            };
         }
-        // The last word of a stopping service: what was written without a sync is synced.
-        let _ = self.backend.write(&[], true);
         self.backend.close();
+        self.shared.set_health(self.backend.health());
     }
 
-    /// Whether everything written so far is synced.
-    fn commit(&mut self, jobs: Vec<Job>, sync_is_due: bool) -> bool {
+    fn commit(&mut self, jobs: Vec<Job>) {
         let mut draft = Draft {
             catalog: (**self.shared.catalog.load()).clone(),
             records: Vec::new(),
             revision: self.revision,
-            sync: sync_is_due,
             is_renewed: false,
             overtaken: Vec::new(),
             touched: Vec::new(),
@@ -136,17 +127,14 @@ impl Committer {
             .into_iter()
             .filter_map(|job| self.prepare(job, &mut draft))
             .collect();
-        let outcome = if draft.records.is_empty() && !sync_is_due {
-            Ok(())
-        } else {
-            self.backend.write(&draft.records, draft.sync)
+        let outcome = match draft.records.as_slice() {
+            [] => Ok(()),
+            records => self.backend.write(records),
         };
-        let synced = draft.sync || draft.records.is_empty();
         self.publish(draft, outcome.is_ok());
         for acknowledge in acknowledgements {
             acknowledge(outcome.clone());
         }
-        synced && outcome.is_ok()
     }
 
     fn publish(&mut self, draft: Draft, written: bool) {
@@ -237,12 +225,10 @@ impl Committer {
                 then,
             } => {
                 draft.now_secs = now_secs;
-                draft.sync |= then.is_some();
                 let accepted: Vec<bool> = changes
                     .into_iter()
                     .map(|change| draft.bind(change))
                     .collect();
-                let then = then?;
                 Some(Box::new(move |outcome| then(outcome.map(|()| accepted))))
             }
         }
@@ -340,7 +326,6 @@ impl Draft {
         self.revision = revision;
         self.records.push(record);
         self.records.push(RecordChange::Revision(revision));
-        self.sync = true;
     }
 
     /// Goes on with the next catalog, in which this reservation is another, or no more.

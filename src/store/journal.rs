@@ -7,14 +7,15 @@
 //! | 4 | form of the file, 1 |
 //! | 8 | number of the checkpoint that the database has at least |
 //! | then, for each write, 4 | length of the content |
-//! | 8 | how much of the file was synced before |
+//! | 8 | how much of the file was synced before: where it stands itself |
 //! | 4 | CRC-32 of the content |
 //! | 4 | CRC-32 of these 16 octets |
 //! | … | for each record: length of the key (2), key, 1 and length of the value (4) and value, or 0 for a removal |
 //!
-//! Numbers are big-endian. A crash can tear entries that were not synced yet, which nobody was told of. What is wrong before the
-//! place that a later entry knows to have been synced is damage. Behind the last entry there are zeros: where a file does not
-//! grow, a sync writes what was written and nothing else.
+//! Numbers are big-endian. Each entry is synced before the next is written, so that a crash can tear the last one alone, which
+//! nobody was told of: what is wrong before a whole entry is damage. (Versions before this one could leave several unsynced; their
+//! files are read by what each entry knows to have been synced.) Behind the last entry there are zeros: where a file does not grow,
+//! a sync writes what was written and nothing else.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
@@ -52,8 +53,10 @@ pub(super) enum JournalError {
 pub(super) struct Journal {
     path: PathBuf,
     file: File,
+    /// How much of it is whole and synced.
     length: u64,
-    synced: u64,
+    /// Something that failed stands behind that.
+    is_torn: bool,
     /// How far there is room.
     room: u64,
     /// Of the entry that is being written; kept for its room.
@@ -99,7 +102,7 @@ impl Journal {
             path,
             file,
             length: HEADER as u64,
-            synced: HEADER as u64,
+            is_torn: false,
             room: HEADER as u64,
             entry: Vec::new(),
         })
@@ -115,7 +118,7 @@ impl Journal {
             path: path.to_owned(),
             file,
             length: found.length,
-            synced: found.length,
+            is_torn: false,
             room: found.length,
             entry: Vec::new(),
         })
@@ -125,23 +128,35 @@ impl Journal {
         self.length
     }
 
-    /// Adds one write: all of it or, after an error, none. With `sync`, it and all before would survive a power cut.
-    pub(super) fn write(&mut self, records: &[KeyValue], sync: bool) -> io::Result<()> {
-        let length = self.length;
-        let written = match records {
-            [] => Ok(()),
-            records => self.append(records),
-        };
-        let synced = written.and_then(|()| if sync { self.sync() } else { Ok(()) });
-        if synced.is_err() {
-            // Half an entry must not stand before the next one, and one that failed must not be there tomorrow.
-            self.file.set_len(length)?;
-            (self.length, self.room) = (length, length);
+    /// Adds one write: all of it or, after an error, none. It would survive a power cut once this returns.
+    pub(super) fn write(&mut self, records: &[KeyValue]) -> io::Result<()> {
+        if self.is_torn {
+            self.cut()?;
         }
-        synced
+        let written = self
+            .append(records)
+            .and_then(|end| self.file.sync_data().map(|()| end));
+        match written {
+            Ok(end) => self.length = end,
+            Err(_) => {
+                self.is_torn = true;
+                // Where even that fails, it is tried again before anything else is written.
+                let _ = self.cut();
+            }
+        }
+        written.map(|_| ())
     }
 
-    fn append(&mut self, records: &[KeyValue]) -> io::Result<()> {
+    /// Half an entry must not stand before the next one, and one that failed must not be there tomorrow.
+    fn cut(&mut self) -> io::Result<()> {
+        self.file.set_len(self.length)?;
+        self.room = self.length;
+        self.is_torn = false;
+        Ok(())
+    }
+
+    /// Writes an entry and syncs nothing; answers where it ends.
+    fn append(&mut self, records: &[KeyValue]) -> io::Result<u64> {
         let entry = &mut self.entry;
         entry.clear();
         entry.extend([0; HEAD]);
@@ -161,7 +176,7 @@ impl Journal {
         }
         let length = u32::try_from(entry.len() - HEAD).map_err(io::Error::other)?;
         entry[..4].copy_from_slice(&length.to_be_bytes());
-        entry[4..12].copy_from_slice(&self.synced.to_be_bytes());
+        entry[4..12].copy_from_slice(&self.length.to_be_bytes());
         let sum = crc32fast::hash(&entry[HEAD..]);
         entry[12..16].copy_from_slice(&sum.to_be_bytes());
         let sum = crc32fast::hash(&entry[..16]);
@@ -172,14 +187,7 @@ impl Journal {
             self.room = end + STEP as u64;
         }
         self.file.write_all_at(entry, self.length)?;
-        self.length = end;
-        Ok(())
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        self.file.sync_data()?;
-        self.synced = self.length;
-        Ok(())
+        Ok(end)
     }
 
     /// Puts `new` in its place and itself under the name `sealed`, where it is kept until the database has what it says.
@@ -306,7 +314,7 @@ mod tests {
         let mut journal = Journal::create(path, 7).expect("made");
         for n in 0..writes {
             let removal = (vec![b'k', n.wrapping_sub(1)], None);
-            journal.write(&[removal, put(n)], true).expect("written");
+            journal.write(&[removal, put(n)]).expect("written");
         }
     }
 
@@ -321,7 +329,7 @@ mod tests {
         assert_eq!(found.records.len(), 6);
         assert_eq!(found.records[5], put(2));
         let mut journal = Journal::open(&path, &found).expect("opens");
-        journal.write(&[put(9)], true).expect("written");
+        journal.write(&[put(9)]).expect("written");
         let found = read(&path).expect("readable").expect("there");
         assert_eq!(found.records.last(), Some(&put(9)));
     }
@@ -350,7 +358,7 @@ mod tests {
         std::fs::write(&path, &whole[..whole.len() - 3]).expect("written");
         let found = read(&path).expect("readable").expect("there");
         let mut journal = Journal::open(&path, &found).expect("opens");
-        journal.write(&[put(5)], true).expect("written");
+        journal.write(&[put(5)]).expect("written");
         let found = read(&path).expect("readable").expect("there");
         assert_eq!(found.records.len(), 5);
     }
@@ -373,17 +381,40 @@ mod tests {
         }
     }
 
+    /// What versions before this one left: form 1, with entries that were not synced before the next was written.
     #[test]
     fn entries_that_were_not_synced_may_be_torn_in_any_order() {
         let home = tempfile::tempdir().expect("a directory");
         let path = home.path().join("journal");
-        let mut journal = Journal::create(&path, 0).expect("made");
-        for n in 0..3 {
-            journal.write(&[put(n)], false).expect("written");
-        }
+        written(&path, 3);
         let mut octets = std::fs::read(&path).expect("readable");
+        let mut at = HEADER;
+        while let Some(entry) = Entry::at(&octets, at) {
+            let next = at + HEAD + entry.content.len();
+            octets[at + 4..at + 12].copy_from_slice(&(HEADER as u64).to_be_bytes());
+            let sum = crc32fast::hash(&octets[at..at + 16]);
+            octets[at + 16..at + HEAD].copy_from_slice(&sum.to_be_bytes());
+            at = next;
+        }
+        assert_eq!(parse(&octets).expect("whole").records.len(), 6);
         octets[HEADER + HEAD + 3] ^= 1; // in the first, with two whole ones behind it
-        let found = parse(&octets).expect("torn");
-        assert!(found.records.is_empty());
+        assert!(parse(&octets).expect("torn").records.is_empty());
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_not_there_and_what_comes_next_is() {
+        let home = tempfile::tempdir().expect("a directory");
+        let path = home.path().join("journal");
+        written(&path, 1);
+        let mut journal =
+            Journal::open(&path, &read(&path).expect("readable").expect("there")).expect("opens");
+        let writable = std::mem::replace(&mut journal.file, File::open(&path).expect("opens"));
+        journal.write(&[put(1)]).expect_err("it cannot be written");
+        journal.write(&[put(2)]).expect_err("nor cut");
+        journal.file = writable;
+        journal.write(&[put(3)]).expect("written");
+        let found = read(&path).expect("readable").expect("there");
+        assert_eq!(found.records.len(), 3);
+        assert_eq!(found.records.last(), Some(&put(3)));
     }
 }

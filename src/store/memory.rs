@@ -20,7 +20,7 @@ impl Backend for Memory {
         Ok(self.records.clone())
     }
 
-    fn write(&mut self, changes: &[RecordChange], _sync: bool) -> Result<(), StoreError> {
+    fn write(&mut self, changes: &[RecordChange]) -> Result<(), StoreError> {
         for change in changes {
             let Records {
                 reservations,

@@ -18,14 +18,12 @@ mod sled;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use thiserror::Error;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use self::commit::{Committer, Job, may_hold};
 pub use self::machines::{Act, ActError, Moved};
@@ -64,14 +62,30 @@ pub trait Backend: Send {
     /// All that is kept.
     fn load(&mut self) -> Result<Records, StoreError>;
 
-    /// Makes all the changes or none. With `sync`, they survive a power cut once this returns.
-    fn write(&mut self, changes: &[RecordChange], sync: bool) -> Result<(), StoreError>;
+    /// Makes all the changes or none. They survive a power cut once this returns.
+    fn write(&mut self, changes: &[RecordChange]) -> Result<(), StoreError>;
 
-    /// Puts things in order; called about once a second while nothing else is to do.
+    /// Puts things in order; called about once a second while nothing else is to do. What goes wrong with it is in `health`.
     fn tidy(&mut self) {}
+
+    /// How it is, as far as writes that were acknowledged do not show it.
+    fn health(&self) -> Health {
+        Health::default()
+    }
 
     /// The last call.
     fn close(&mut self) {}
+}
+
+/// How a backend is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Health {
+    /// What goes wrong in the background, and what it leads to; none if nothing does.
+    pub trouble: Option<String>,
+    /// Octets that were written and that the database does not have yet.
+    pub journal_bytes: u64,
+    /// How long the database has been behind, in seconds; 0 if it has everything.
+    pub journal_age_secs: u64,
 }
 
 /// Called on the writing thread when a commit has ended: for each change, whether it still could be made. What it does is
@@ -129,9 +143,14 @@ struct Shared {
     catalog: ArcSwap<Catalog>,
     /// The catalog is published with this locked, so that who has locked it sees both agree.
     bindings: Mutex<Bindings>,
+    health: ArcSwap<Health>,
 }
 
 impl Shared {
+    fn set_health(&self, health: Health) {
+        self.health.store(Arc::new(health));
+    }
+
     fn bindings(&self) -> MutexGuard<'_, Bindings> {
         // Each change of it is whole in itself.
         self.bindings.lock().unwrap_or_else(PoisonError::into_inner)
@@ -142,13 +161,13 @@ impl Shared {
 #[derive(Clone)]
 pub struct Store {
     shared: Arc<Shared>,
-    jobs: SyncSender<Job>,
+    jobs: mpsc::Sender<Job>,
 }
 
 /// The writing thread, to be closed when the service stops.
 pub struct Writer {
     thread: JoinHandle<()>,
-    jobs: SyncSender<Job>,
+    jobs: mpsc::Sender<Job>,
 }
 
 impl Store {
@@ -187,7 +206,7 @@ impl Store {
         );
         let changes = [forgotten, settled].concat();
         if !changes.is_empty() {
-            backend.write(&changes, true)?;
+            backend.write(&changes)?;
         }
         let mut bindings: Bindings = leases.into_iter().collect();
         for reservation in catalog.reservations(None) {
@@ -199,8 +218,9 @@ impl Store {
         let shared = Arc::new(Shared {
             catalog: ArcSwap::from_pointee(catalog),
             bindings: Mutex::new(bindings),
+            health: ArcSwap::from_pointee(backend.health()),
         });
-        let (jobs, waiting) = sync_channel(WAITING_JOBS);
+        let (jobs, waiting) = mpsc::channel(WAITING_JOBS);
         let mut committer = Committer {
             backend,
             shared: shared.clone(),
@@ -211,13 +231,18 @@ impl Store {
                 .map(|(reservation, _)| reservation.clone())
                 .collect(),
         };
+        let no_thread = |error: std::io::Error| StoreError::Broken {
+            path: "writer thread".to_owned(),
+            problem: error.to_string(),
+        };
+        let clock = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(no_thread)?;
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || committer.run(&waiting))
-            .map_err(|error| StoreError::Broken {
-                path: "writer thread".to_owned(),
-                problem: error.to_string(),
-            })?;
+            .spawn(move || committer.run(waiting, &clock))
+            .map_err(no_thread)?;
         let writer = Writer {
             thread,
             jobs: jobs.clone(),
@@ -242,21 +267,22 @@ impl Store {
         decide(&catalog, &mut bindings)
     }
 
-    /// Writes what was promised, in order. With `then`, it is synced and `then` told; without, it is synced within seconds.
-    /// Blocks while too much waits: for threads that may.
-    pub fn record(&self, changes: Vec<BindingChange>, now_secs: u64, then: Option<Then>) {
+    /// Writes what was promised, in order; `then` is told when it would survive a power cut. Blocks while too much waits: for
+    /// threads that may.
+    pub fn record(&self, changes: Vec<BindingChange>, now_secs: u64, then: Then) {
         let job = Job::Bind {
             changes,
             now_secs,
             then,
         };
-        if let Err(lost) = self.jobs.send(job)
-            && let Job::Bind {
-                then: Some(then), ..
-            } = lost.0
-        {
+        if let Err(mpsc::error::SendError(Job::Bind { then, .. })) = self.jobs.blocking_send(job) {
             then(Err(StoreError::Stopped));
         }
+    }
+
+    /// How the backend is; not older than some seconds.
+    pub fn health(&self) -> Arc<Health> {
+        self.shared.health.load_full()
     }
 
     /// The name of the machine that has this address, as far as reservations and leases say.
@@ -299,9 +325,9 @@ impl Store {
         let job = Job::Bind {
             changes: promised,
             now_secs,
-            then: Some(Box::new(move |outcome| {
+            then: Box::new(move |outcome| {
                 let _ = reply.send(outcome);
-            })),
+            }),
         };
         self.queue(job).await?;
         let mut written = answer.await.map_err(|_| StoreError::Stopped)??.into_iter();
@@ -322,15 +348,9 @@ impl Store {
     }
 
     /// Waits for its turn without holding up the thread.
-    async fn queue(&self, mut job: Job) -> Result<(), StoreError> {
-        loop {
-            job = match self.jobs.try_send(job) {
-                Ok(()) => return Ok(()),
-                Err(TrySendError::Disconnected(_)) => return Err(StoreError::Stopped),
-                Err(TrySendError::Full(job)) => job,
-            };
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+    async fn queue(&self, job: Job) -> Result<(), StoreError> {
+        let queued = self.jobs.send(job).await;
+        queued.map_err(|_| StoreError::Stopped)
     }
 }
 
@@ -338,7 +358,7 @@ impl Writer {
     /// Commits what waits, syncs, and ends; whoever asks for more is told that the store has stopped. Blocks.
     pub fn close(self) -> Result<(), StoreError> {
         // It fails where the thread is gone already, and then joining says so.
-        let _ = self.jobs.send(Job::Close);
+        let _ = self.jobs.blocking_send(Job::Close);
         self.thread.join().map_err(|_| StoreError::Stopped)
     }
 }

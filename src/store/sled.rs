@@ -15,14 +15,16 @@ use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
 use super::journal::{self, Journal, KeyValue};
-use super::{Backend, RecordChange, Records, StoreError, record};
+use super::{Backend, Health, RecordChange, Records, StoreError, record};
 
 /// An open database; it is closed, and its lock let go, when this is dropped.
 pub struct Sled {
@@ -35,16 +37,27 @@ pub struct Sled {
     /// What sled does not have yet.
     ahead: Latest,
     /// The checkpoint that is being made.
-    running: Option<JoinHandle<(Latest, Result<(), String>)>>,
+    running: Option<Running>,
     /// Whether the journal before is still there.
     is_sealed: bool,
     /// When the last checkpoint ended.
     checkpointed: Instant,
+    /// Since when sled is behind.
+    behind: Option<Instant>,
+    /// Why the last checkpoint failed, if it did.
+    trouble: Option<String>,
     _lock: File,
 }
 
 /// The latest value of each key.
 type Latest = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// A checkpoint that is being made, and what it is made of: kept until sled has it, also if sled panics.
+struct Running {
+    thread: JoinHandle<Result<(), String>>,
+    ahead: Arc<Latest>,
+    behind: Option<Instant>,
+}
 
 /// The file that holds the last acknowledged revision.
 const ACKNOWLEDGED: &str = "acknowledged";
@@ -56,7 +69,7 @@ const CHECKPOINT: &[u8] = b"checkpoint";
 /// A journal of this size is checkpointed even if there is no quiet second.
 const LONGEST_JOURNAL: u64 = 32 << 20;
 /// One of this size says that checkpoints fail, and is not made longer.
-const TOO_LONG: u64 = 512 << 20;
+const TOO_LONG: u64 = if cfg!(test) { 4096 } else { 512 << 20 };
 /// Otherwise a quiet second is used, but not more often than this.
 const CHECKPOINT_PERIOD: Duration = Duration::from_secs(10);
 /// How many records sled is given at once.
@@ -137,6 +150,8 @@ impl Sled {
             is_sealed,
             running: None,
             checkpointed: Instant::now(),
+            behind: None,
+            trouble: None,
             _lock: lock,
         })
     }
@@ -158,39 +173,67 @@ impl Sled {
         }
         let (db, number) = (self.db.clone(), self.checkpoint);
         let file = self.path.join("db").join("db");
-        let ahead = std::mem::take(&mut self.ahead);
-        self.running = Some(std::thread::spawn(move || {
-            let caught_up = catch_up(&db, &file, &ahead, number);
-            (ahead, caught_up)
-        }));
+        let ahead = Arc::new(std::mem::take(&mut self.ahead));
+        let given = ahead.clone();
+        let thread = std::thread::spawn(move || {
+            let caught_up = || catch_up(&db, &file, &given, number);
+            catch_unwind(AssertUnwindSafe(caught_up))
+                .unwrap_or_else(|_| Err("sled panicked; its words are in the log".to_owned()))
+        });
+        self.running = Some(Running {
+            thread,
+            ahead,
+            behind: self.behind.take(),
+        });
         Ok(())
     }
 
     /// Takes note of a checkpoint that has ended; with `wait`, of the one that runs.
     fn end_checkpoint(&mut self, wait: bool) -> Result<(), StoreError> {
-        let Some(running) = self
-            .running
-            .take_if(|running| wait || running.is_finished())
-        else {
+        let has_ended = |running: &mut Running| wait || running.thread.is_finished();
+        let Some(running) = self.running.take_if(has_ended) else {
             return Ok(());
         };
         self.checkpointed = Instant::now();
-        let (ahead, caught_up) = running.join().map_err(|_| StoreError::Stopped)?;
+        let caught_up = (running.thread.join()).unwrap_or_else(|_| Err("sled panicked".to_owned()));
         let sealed_removed = caught_up.and_then(|()| {
             std::fs::remove_file(self.path.join(SEALED)).map_err(|error| error.to_string())
         });
-        match sealed_removed {
-            Ok(()) => {
-                self.is_sealed = false;
-                Ok(())
+        let Err(problem) = sealed_removed else {
+            self.is_sealed = false;
+            self.trouble = None;
+            return Ok(());
+        };
+        // It is still in the sealed journal, and tried again; what was written since is newer.
+        self.behind = running.behind.or(self.behind);
+        for (key, value) in Arc::unwrap_or_clone(running.ahead) {
+            self.ahead.entry(key).or_insert(value);
+        }
+        Err(self.broken(problem))
+    }
+
+    /// Has sled catch up until the journal is short enough to be written to.
+    fn make_room(&mut self) -> Result<(), StoreError> {
+        // The first may be one that ran or failed before, which leaves the journal as long as it is.
+        for _ in 0..3 {
+            if self.journal.length() <= TOO_LONG {
+                return Ok(());
             }
-            // It is still in the sealed journal, and tried again; what was written since is newer.
-            Err(problem) => {
-                for (key, value) in ahead {
-                    self.ahead.entry(key).or_insert(value);
-                }
-                Err(self.broken(problem))
-            }
+            self.end_checkpoint(true)?;
+            self.begin_checkpoint()?;
+        }
+        Err(self.broken(format!(
+            "its journal has {} octets and does not get shorter",
+            self.journal.length()
+        )))
+    }
+
+    /// Remembers what went wrong in the background: it is tried again, and all of it is in the journals meanwhile.
+    fn note(&mut self, outcome: Result<(), StoreError>) {
+        if let Err(error) = outcome {
+            self.trouble = Some(format!(
+                "{error}; what is written stays in the journals, which grow until this is mended"
+            ));
         }
     }
 
@@ -259,19 +302,21 @@ impl Backend for Sled {
         Ok(records)
     }
 
-    fn write(&mut self, changes: &[RecordChange], sync: bool) -> Result<(), StoreError> {
+    fn write(&mut self, changes: &[RecordChange]) -> Result<(), StoreError> {
         let records: Vec<KeyValue> = changes
             .iter()
             .map(record::encode)
             .collect::<Result<_, _>>()
             .map_err(|problem| self.broken(problem))?;
-        if self.journal.length() > TOO_LONG {
-            self.end_checkpoint(true)?;
+        if let Err(error) = self.make_room() {
+            self.note(Err(error.clone()));
+            return Err(error);
         }
         self.journal
-            .write(&records, sync)
+            .write(&records)
             .map_err(|error| self.broken(error))?;
         self.ahead.extend(records);
+        self.behind.get_or_insert_with(Instant::now);
         for change in changes {
             if let RecordChange::Revision(revision) = change {
                 self.acknowledge(*revision)
@@ -279,24 +324,42 @@ impl Backend for Sled {
             }
         }
         if self.journal.length() > LONGEST_JOURNAL {
-            // What goes wrong is tried again, and all of it is in the journals meanwhile.
-            let _ = self.end_checkpoint(false);
-            let _ = self.begin_checkpoint();
+            let ended = self.end_checkpoint(false);
+            self.note(ended);
+            let begun = self.begin_checkpoint();
+            self.note(begun);
         }
         Ok(())
     }
 
     fn tidy(&mut self) {
-        let _ = self.end_checkpoint(false);
+        let ended = self.end_checkpoint(false);
+        self.note(ended);
         if self.checkpointed.elapsed() >= CHECKPOINT_PERIOD {
-            let _ = self.begin_checkpoint();
+            let begun = self.begin_checkpoint();
+            self.note(begun);
+        }
+    }
+
+    fn health(&self) -> Health {
+        let running = self.running.as_ref().and_then(|running| running.behind);
+        let behind = running.or(self.behind);
+        Health {
+            trouble: self.trouble.clone(),
+            journal_bytes: self.journal.length(),
+            journal_age_secs: behind.map_or(0, |since| since.elapsed().as_secs()),
         }
     }
 
     fn close(&mut self) {
-        let _ = self.end_checkpoint(true);
-        let _ = self.begin_checkpoint();
-        let _ = self.end_checkpoint(true);
+        for _ in 0..2 {
+            let ended = self.end_checkpoint(true);
+            self.note(ended);
+            let begun = self.begin_checkpoint();
+            self.note(begun);
+        }
+        let ended = self.end_checkpoint(true);
+        self.note(ended);
     }
 }
 
@@ -377,22 +440,18 @@ mod tests {
             taken.push((name.to_owned(), wanted.to_vec()));
         };
         let mut store = Sled::open(home.path()).expect("opens");
-        store
-            .write(&[put(1, 10), put(2, 10)], true)
-            .expect("written");
+        store.write(&[put(1, 10), put(2, 10)]).expect("written");
         take("before", &[(1, 10), (2, 10)]);
         store.begin_checkpoint().expect("begun");
-        store
-            .write(&[put(1, 20), delete(2)], true)
-            .expect("written");
+        store.write(&[put(1, 20), delete(2)]).expect("written");
         take("while it is made", &[(1, 20)]);
         store.end_checkpoint(true).expect("made");
-        store.write(&[put(3, 30)], true).expect("written");
+        store.write(&[put(3, 30)]).expect("written");
         take("after", &[(1, 20), (3, 30)]);
         store.begin_checkpoint().expect("begun");
         store.end_checkpoint(true).expect("made");
         take("after another", &[(1, 20), (3, 30)]);
-        store.write(&[delete(3)], true).expect("written");
+        store.write(&[delete(3)]).expect("written");
         store.close();
         take("closed", &[(1, 20)]);
         drop(store);
@@ -404,10 +463,43 @@ mod tests {
     }
 
     #[test]
+    fn a_journal_that_does_not_get_shorter_is_written_to_no_more_and_says_why() {
+        let home = tempfile::tempdir().expect("a directory");
+        let mut store = Sled::open(home.path()).expect("opens");
+        // A directory of this name stands in the way of the next journal.
+        let obstacle = home.path().join("journal.new");
+        std::fs::create_dir(&obstacle).expect("made");
+        let mut expires = 0;
+        let mut until_refused = |store: &mut Sled| {
+            for _ in 0..100 {
+                expires += 1;
+                if let Err(error) = store.write(&[put(1, expires)]) {
+                    expires -= 1;
+                    return error.to_string();
+                }
+            }
+            panic!("{} octets", store.journal.length());
+        };
+        for _ in 0..3 {
+            until_refused(&mut store);
+            let longest = store.journal.length();
+            assert!(longest < TOO_LONG + 300, "{longest} octets");
+            assert!(store.health().trouble.is_some());
+        }
+        std::fs::remove_dir(&obstacle).expect("removed");
+        store.write(&[put(2, 7)]).expect("there is room again");
+        assert!(store.journal.length() < TOO_LONG);
+        store.close();
+        assert_eq!(store.health().trouble, None);
+        drop(store);
+        assert_eq!(found(home.path()), Ok(vec![(1, expires), (2, 7)]));
+    }
+
+    #[test]
     fn a_database_that_lost_its_checkpoint_or_its_journal_is_not_served() {
         let home = tempfile::tempdir().expect("a directory");
         let mut store = Sled::open(home.path()).expect("opens");
-        store.write(&[put(1, 10)], true).expect("written");
+        store.write(&[put(1, 10)]).expect("written");
         store.close();
         drop(store);
         let without = |name: &str| {

@@ -95,14 +95,14 @@ impl Backend for Faulty {
         self.inner.load()
     }
 
-    fn write(&mut self, changes: &[RecordChange], sync: bool) -> Result<(), StoreError> {
+    fn write(&mut self, changes: &[RecordChange]) -> Result<(), StoreError> {
         if self.fails.load(Ordering::Relaxed) {
             return Err(StoreError::Broken {
                 path: "memory".into(),
                 problem: "no space left on device".into(),
             });
         }
-        self.inner.write(changes, sync)
+        self.inner.write(changes)
     }
 }
 
