@@ -26,7 +26,6 @@ pub use self::grpc::{Grpc, GrpcListen};
 pub use self::layers::read_local_boot;
 use self::layers::read_options;
 use self::reader::{At, Problem, Reader, Section};
-use self::replicas::read_replicas;
 pub use self::replicas::{DEFAULT_TTL_SECS, Replicas};
 pub use self::reservations::default_id;
 use self::reservations::read_reservations;
@@ -221,8 +220,7 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
     let dhcp = read_dhcp(&mut root.section("dhcp"), &mut lines);
     let grpc = read_grpc(&mut root.section("grpc"), &mut lines);
     let artifacts = artifacts::read(root);
-    let has_replicas = root.has("replicas");
-    let replicas = has_replicas.then(|| read_replicas(&mut root.section("replicas")));
+    let replicas = replicas::read(root, false);
     let options = read_options(root);
     let subnets = read_subnets(root);
     let classes = read_classes(root, &subnets);

@@ -28,7 +28,21 @@ pub struct Replicas {
     pub line: usize,
 }
 
-pub(super) fn read_replicas(section: &mut Section) -> Replicas {
+/// None where the file does not speak of replicas. `is_shared`: the store is one that they all have.
+pub(super) fn read(root: &mut Section, is_shared: bool) -> Option<Replicas> {
+    if !root.has("replicas") {
+        return None;
+    }
+    let replicas = read_section(&mut root.section("replicas"));
+    if !is_shared {
+        let text =
+            "replicas share one store; set store.backend = \"etcd\", or leave [replicas] out";
+        root.report(replicas.line, "replicas", text);
+    }
+    Some(replicas)
+}
+
+fn read_section(section: &mut Section) -> Replicas {
     let id = section.text("id").map(|at| {
         if let Err(problem) = check_id(&at.value) {
             section.report(at.line, "id", problem);
