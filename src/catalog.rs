@@ -87,8 +87,8 @@ pub enum Refusal {
         /// The other reservation's title and its MAC or address.
         owner: String,
         /// Its id.
-        owner_id: String,
-        next_step: String,
+        owner_id: Box<str>,
+        next_step: Box<str>,
     },
     #[error(
         "request_id {request} has made {made} already, and said something else then; use another request_id for another call"
@@ -390,14 +390,15 @@ impl Catalog {
                 field,
                 value,
                 owner: format!("{} ({known_by})", owner.title()),
-                owner_id: owner.id.clone(),
+                owner_id: owner.id.as_str().into(),
                 next_step: match owner.source {
                     Source::Api => format!("pick another {what} or delete {}", owner.title()),
                     Source::ConfigFile => format!(
                         "pick another {what} or take {} out of the configuration file",
                         owner.title()
                     ),
-                },
+                }
+                .into(),
             })
         };
         if let Some(address) = reservation.address

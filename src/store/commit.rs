@@ -337,16 +337,13 @@ impl Committer {
         now_secs: u64,
         draft: &mut Draft,
     ) -> Result<Vec<Written>, Vec<(usize, Refusal)>> {
-        let repeated: Result<Vec<_>, _> = (new.iter().enumerate())
-            .map(|(at, new)| already_made(&draft.catalog, new).map_err(|why| (at, why)))
-            .collect();
-        match repeated {
-            Err(refused) => return Err(vec![refused]),
-            // One call made them: either all of them are there, or none.
-            Ok(made) if made.iter().any(Option::is_some) => {
-                return Ok(made.into_iter().flatten().collect());
-            }
-            Ok(_) => {}
+        let mut made = Vec::new();
+        for (at, new) in new.iter().enumerate() {
+            made.extend(already_made(&draft.catalog, new).map_err(|why| vec![(at, why)])?);
+        }
+        // One call made them: either all of them are there, or none.
+        if !made.is_empty() {
+            return Ok(made);
         }
         for (revision, reservation) in (draft.revision + 1..).zip(&mut new) {
             stamp(reservation, revision, now_secs, now_secs);
@@ -388,8 +385,8 @@ impl Committer {
                     other.title(),
                     other.known_by()
                 ),
-                owner_id: id.to_owned(),
-                next_step: format!("delete {id} first, or pick another id"),
+                owner_id: id.into(),
+                next_step: format!("delete {id} first, or pick another id").into(),
             }),
         }
     }
