@@ -5,7 +5,7 @@
 #   make lint                formatting and clippy
 #   make build               the programs, in target/release
 #   make installer           kernel and initramfs of the profile disk-image, in target/installer (ARCH=aarch64)
-#   make bench               how fast it is: DHCP's steps, DHCP beside dnsmasq and Kea, TFTP beside three others (BENCH_ROUNDS, BENCH_SECONDS)
+#   make bench               how fast it is: DHCP's steps, DHCP, the API and TFTP beside others (BENCH_ROUNDS, BENCH_SECONDS, BENCH_SIZES)
 
 .DEFAULT_GOAL := help
 .PHONY: help lab test lint build installer bench test-needs packages-build
@@ -65,9 +65,10 @@ bench:
 	deploy/packages.sh build bench
 	benches/kea.sh target/bench/kea
 	benches/tftpd-hpa.sh target/bench/tftpd-hpa
-	cargo bench --bench dhcp --bench field --bench tftp --no-run
+	cargo bench --bench dhcp --bench field --bench api --bench tftp --no-run
 	cargo bench --offline --bench dhcp
 	env "$(AS_ROOT)" cargo bench --offline --bench field
+	env "$(AS_ROOT)" cargo bench --offline --bench api
 	env "$(AS_ROOT)" cargo bench --offline --bench tftp
 
 lint:

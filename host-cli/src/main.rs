@@ -13,6 +13,7 @@ mod cli;
 mod client;
 mod commands;
 mod config;
+mod container;
 mod console;
 mod exit;
 mod host;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
             .server()
             .and_then(|server| commands::wait::run(&args, &server, api.format())),
         Command::Lab(args) => commands::lab::run(&args),
+        Command::Image { command } => commands::image::run(&command),
         Command::Completion { shell } => commands::completion::run(shell),
     };
     match done {
