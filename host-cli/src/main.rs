@@ -23,6 +23,7 @@ mod paths;
 mod plan;
 mod process;
 mod qemu;
+mod server;
 mod steps;
 mod vars;
 mod waterfall;

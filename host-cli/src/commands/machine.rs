@@ -5,11 +5,10 @@ use bootjack_api::v1::machine::{Mode, State};
 use bootjack_api::v1::machines_client::MachinesClient;
 use bootjack_api::v1::{Event, Machine, NextBoot};
 use serde_json::{Value as Json, json};
-use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
 use crate::cli::{Format, MachineCommand, NextBootFrom};
-use crate::client::{self, Server};
+use crate::client::{self, Connection, Server};
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Style};
 use crate::waterfall;
@@ -79,7 +78,7 @@ pub fn run(command: MachineCommand, server: &Server, format: Format) -> Result<(
 }
 
 async fn list(
-    mut api: MachinesClient<Channel>,
+    mut api: MachinesClient<Connection>,
     format: Format,
 ) -> Result<Result<(), Failure>, Status> {
     let mut machines = Vec::new();
@@ -126,7 +125,7 @@ async fn list(
 
 /// The machine, and what happened to it: all that is kept, or what belongs to its last attempt.
 async fn read(
-    api: &mut MachinesClient<Channel>,
+    api: &mut MachinesClient<Connection>,
     name: String,
     all: bool,
 ) -> Result<(Machine, Vec<Event>), Status> {
@@ -140,7 +139,7 @@ async fn read(
 }
 
 /// All that is kept of what happened.
-async fn events(api: &mut MachinesClient<Channel>, name: String) -> Result<Vec<Event>, Status> {
+async fn events(api: &mut MachinesClient<Connection>, name: String) -> Result<Vec<Event>, Status> {
     let request = v1::WatchEventsRequest {
         name,
         ..v1::WatchEventsRequest::default()

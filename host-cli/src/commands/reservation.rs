@@ -12,10 +12,9 @@ use bootjack_api::v1::{
 use prost_types::{FieldMask, Value};
 use serde_json::{Value as Json, json};
 use tonic::Status;
-use tonic::transport::Channel;
 
 use crate::cli::{CreateArgs, Format, ReservationCommand, UpdateArgs};
-use crate::client::{self, Server};
+use crate::client::{self, Connection, Server};
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Style};
 use crate::vars::{self, Vars};
@@ -42,7 +41,7 @@ pub fn run(command: ReservationCommand, server: &Server, format: Format) -> Resu
 }
 
 struct Api<'a> {
-    client: ReservationsClient<Channel>,
+    client: ReservationsClient<Connection>,
     server: &'a Server,
 }
 

@@ -6,12 +6,11 @@ use bootjack_api::v1::event::Kind;
 use bootjack_api::v1::machine::State;
 use bootjack_api::v1::machines_client::MachinesClient;
 use bootjack_api::v1::{GetMachineRequest, Machine, WatchEventsRequest, WatchEventsResponse};
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::machine::as_json;
 use crate::cli::{Format, WaitArgs, WaitFor};
-use crate::client::{self, Server};
+use crate::client::{self, Connection, Server};
 use crate::exit::{Exit, Failure};
 use crate::output;
 
@@ -81,7 +80,7 @@ struct Seen {
 
 /// Follows the machine until it is there or lost; an error is the stream's end.
 async fn follow(
-    api: &mut MachinesClient<Channel>,
+    api: &mut MachinesClient<Connection>,
     args: &WaitArgs,
     seen: &mut Seen,
 ) -> Result<Result<Machine, String>, Status> {
