@@ -255,7 +255,9 @@ listen = "unix:{home}/api"
                 requests: requests.collect(),
                 ..Default::default()
             };
-            let made = self.runtime.block_on(client.batch_create_reservations(batch));
+            let made = self
+                .runtime
+                .block_on(client.batch_create_reservations(batch));
             made.expect("a batch is made");
         }
         size as f64 / started.elapsed().as_secs_f64()
@@ -273,7 +275,8 @@ listen = "unix:{home}/api"
                 break;
             }
         }
-        figures.single_per_second = figures.single_ms.len() as f64 / started.elapsed().as_secs_f64();
+        figures.single_per_second =
+            figures.single_ms.len() as f64 / started.elapsed().as_secs_f64();
     }
 
     /// By many callers at once.
@@ -563,9 +566,7 @@ fn print_own(all: &[(usize, Figures)]) {
     row("made by one caller one by one, a second", &|f| {
         format!("{:.0}", f.single_per_second)
     });
-    row("  such a call, p50 / p99, ms", &|f| {
-        quantiles(&f.single_ms)
-    });
+    row("  such a call, p50 / p99, ms", &|f| quantiles(&f.single_ms));
     row("from the call to the offer, p50 / p99, ms", &|f| {
         quantiles(&f.visible_ms)
     });
@@ -582,7 +583,9 @@ fn print_own(all: &[(usize, Figures)]) {
     row("resident when all was made, MiB", &|f| {
         format!("{:.0}", f.resident)
     });
-    println!("\n  growth, as a multiple of n log n from the size before (1: exactly so; less: better)");
+    println!(
+        "\n  growth, as a multiple of n log n from the size before (1: exactly so; less: better)"
+    );
     let growth = |name: &str, of: &dyn Fn(usize, &Figures) -> f64| {
         print!("  {name:<44}{:>14}", "");
         for pair in all.windows(2) {
@@ -655,10 +658,13 @@ fn main() {
     for size in sizes() {
         eprintln!("bootjackd, {size} reservations");
         let figures = Bootjackd::new(&lan).measure(size);
-        let rivals = RIVALS.iter().filter(|_| size <= MOST_OF_RIVALS).map(|rival| {
-            eprintln!("{}, {size} reservations", rival.name());
-            (*rival, rival.measure(&lan, size))
-        });
+        let rivals = RIVALS
+            .iter()
+            .filter(|_| size <= MOST_OF_RIVALS)
+            .map(|rival| {
+                eprintln!("{}, {size} reservations", rival.name());
+                (*rival, rival.measure(&lan, size))
+            });
         let rivals: Vec<_> = rivals.collect();
         if !rivals.is_empty() {
             print_beside(size, &figures, &rivals);

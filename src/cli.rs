@@ -211,8 +211,8 @@ fn health(config: &Path) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(app::health(&loaded))?;
-    println!("bootjackd serves on {}", loaded.config.grpc.listen);
+    let places = runtime.block_on(app::health(&loaded))?;
+    println!("bootjackd serves on {places}");
     Ok(())
 }
 

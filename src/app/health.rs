@@ -13,23 +13,28 @@ use super::explain::channel;
 /// Longer than any answer takes of a service that is well.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// Asks the service of this configuration over its own gRPC (grpc.health.v1); an error says why it is not well.
-pub async fn health(loaded: &Loaded) -> anyhow::Result<()> {
-    let listen = &loaded.config.grpc.listen;
+/// Asks the service of this configuration over its own gRPC (grpc.health.v1), and answers where; an error says why it is not
+/// well.
+pub async fn health(loaded: &Loaded) -> anyhow::Result<String> {
+    let places: Vec<String> = (loaded.config.grpc.listen.iter())
+        .map(ToString::to_string)
+        .collect();
+    let places = places.join(", ");
     let asked = async {
-        let channel = channel(listen)
+        let channel = channel(&loaded.config.grpc.listen)
             .await
-            .with_context(|| format!("no service answers on {listen}; is bootjackd running?"))?;
+            .with_context(|| format!("no service answers on {places}; is bootjackd running?"))?;
         let answer = HealthClient::new(channel)
             .check(HealthCheckRequest::default())
             .await
-            .map_err(|status| anyhow::anyhow!("{listen}: {}", status.message()))?;
+            .map_err(|status| anyhow::anyhow!("{places}: {}", status.message()))?;
         match answer.into_inner().status() {
             ServingStatus::Serving => Ok(()),
-            other => bail!("{listen}: it is {}", other.as_str_name()),
+            other => bail!("{places}: it is {}", other.as_str_name()),
         }
     };
     tokio::time::timeout(PATIENCE, asked)
         .await
-        .with_context(|| format!("{listen}: no answer in {PATIENCE:?}"))?
+        .with_context(|| format!("{places}: no answer in {PATIENCE:?}"))??;
+    Ok(places)
 }

@@ -65,7 +65,12 @@ fn refuse_what_cannot_run(program: &[u8], args: &ContainerArgs) -> Result<(), Fa
         Arch::X86_64 => (62, "x86_64"),
         Arch::Aarch64 => (183, "aarch64"),
     };
-    let half = |at: usize| Some(u16::from_le_bytes([*program.get(at)?, *program.get(at + 1)?]));
+    let half = |at: usize| {
+        Some(u16::from_le_bytes([
+            *program.get(at)?,
+            *program.get(at + 1)?,
+        ]))
+    };
     let is_elf = program.starts_with(b"\x7fELF\x02\x01");
     match half(18) {
         Some(machine) if is_elf && machine == wanted => {}
@@ -84,7 +89,9 @@ fn refuse_what_cannot_run(program: &[u8], args: &ContainerArgs) -> Result<(), Fa
         for number in 0..u64::from(count) {
             let at = table + number * u64::from(size);
             // PT_INTERP: it names a loader.
-            let kind = usize::try_from(at).ok().and_then(|at| program.get(at..at + 4));
+            let kind = usize::try_from(at)
+                .ok()
+                .and_then(|at| program.get(at..at + 4));
             if kind == Some(&[3, 0, 0, 0]) {
                 return invalid(
                     "it needs libraries, and the image has none; build it static with: make image"

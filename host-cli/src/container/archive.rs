@@ -211,7 +211,11 @@ mod tests {
 
     fn packed() -> Vec<u8> {
         let programs = vec![("ipxe.efi".to_owned(), b"efi".to_vec())];
-        pack(&image(), &super::super::entries(vec![1; 1000], programs, None)).unwrap()
+        pack(
+            &image(),
+            &super::super::entries(vec![1; 1000], programs, None),
+        )
+        .unwrap()
     }
 
     fn files(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
@@ -260,7 +264,8 @@ mod tests {
     }
 
     #[test]
-    fn the_program_may_bind_low_ports_whoever_runs_it_and_directories_come_before_what_is_in_them() {
+    fn the_program_may_bind_low_ports_whoever_runs_it_and_directories_come_before_what_is_in_them()
+    {
         let entries = super::super::entries(vec![1; 1000], vec![], Some(b"pem".to_vec()));
         let layer = layer::tar(&entries).unwrap();
         let mut archive = tar::Archive::new(&layer[..]);
