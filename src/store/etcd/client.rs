@@ -193,7 +193,8 @@ impl Client {
                 other => other,
             }
         };
-        Ok(self.call(revoke).await?.0)
+        self.call(revoke).await?;
+        Ok(())
     }
 
     /// The version of the server that answers.

@@ -97,7 +97,6 @@ impl Etcd {
     }
 
     /// Runs it; what comes back waits until it answers, which it does not before most of its cluster run.
-    #[must_use]
     fn spawn(&mut self) -> impl FnOnce() + use<> {
         assert!(self.child.is_none(), "it runs already");
         let mut child = Command::new("ip")
