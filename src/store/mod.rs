@@ -8,6 +8,7 @@
 //! acknowledged before it is on disk. A promise that cannot be written is an offer, which runs out.
 
 mod commit;
+pub mod export;
 mod journal;
 mod machines;
 mod memory;
