@@ -81,7 +81,8 @@ pub(super) struct Found {
     pub records: Vec<KeyValue>,
     /// How much of the file is whole.
     pub length: u64,
-    start: usize,
+    /// Where its entries begin.
+    pub start: usize,
 }
 
 impl Journal {

@@ -10,11 +10,15 @@
 mod commit;
 pub mod export;
 mod journal;
+mod layout;
+mod local;
 mod machines;
 mod memory;
 pub mod profiles;
+mod rebuild;
 mod record;
 mod sled;
+mod snapshot;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,9 +30,9 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 use self::commit::{Committer, Job, may_hold};
+pub use self::local::{DEFAULT_SNAPSHOT_PERIOD, Local};
 pub use self::machines::{Act, ActError, Moved};
 pub use self::memory::Memory;
-pub use self::sled::Sled;
 use crate::bindings::Bindings;
 use crate::catalog::{Catalog, Change, Refusal};
 use crate::model::{BindingChange, Lease, Machine, Profile, Reservation};
@@ -86,6 +90,8 @@ pub struct Health {
     pub journal_bytes: u64,
     /// How long the database has been behind, in seconds; 0 if it has everything.
     pub journal_age_secs: u64,
+    /// That the database had to be rebuilt when it was opened, why, and from what; none if it had not.
+    pub rebuilt: Option<String>,
 }
 
 /// Called on the writing thread when a commit has ended: for each change, whether it still could be made. What it does is
@@ -363,9 +369,9 @@ impl Writer {
     }
 }
 
-/// Opens the database in `data_dir`, which is made if it is missing, for one process alone.
+/// Opens the store in `data_dir`, which is made if it is missing, for one process alone.
 pub fn open_sled(data_dir: &Path) -> Result<Box<dyn Backend>, StoreError> {
-    Ok(Box::new(Sled::open(data_dir)?))
+    Ok(Box::new(Local::open(data_dir, DEFAULT_SNAPSHOT_PERIOD)?))
 }
 
 #[cfg(test)]
