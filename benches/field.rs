@@ -8,15 +8,14 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-#[allow(dead_code, reason = "the tests use more of it")]
-#[path = "../tests/black_box/support/netns.rs"]
-mod netns;
+mod support;
 
-use netns::{Netns, run};
+use support::netns::{Netns, run};
+use support::{Running, describe_machine, from_environment, kea, median, version, write_file};
 
 const RESERVATIONS: u32 = 10_000;
 /// More than any trial's exchanges, so that each is a client's first.
@@ -25,8 +24,6 @@ const SERVER: &str = "198.18.0.1";
 const CLIENT: &str = "198.18.0.2";
 const SUBNET: &str = "198.18.0.0/15";
 const POOL: (&str, &str) = ("198.19.0.1", "198.19.255.254");
-/// Where `benches/kea.sh` put it.
-const KEA: &str = "target/bench/kea";
 /// Trials of one search for the best rate.
 const MOST_TRIALS: u32 = 7;
 /// Exchanges that may be lost.
@@ -113,7 +110,7 @@ impl Contender {
             Bootjackd => bootjackd(netns, home, "info"),
             BootjackdQuiet => bootjackd(netns, home, "warn"),
             Dnsmasq => dnsmasq(netns, home),
-            Kea => kea(netns, home),
+            Kea => kea_dhcp4(netns, home),
         }
     }
 }
@@ -200,7 +197,7 @@ fn dnsmasq(netns: &Netns, home: &Path) -> Command {
     command
 }
 
-fn kea(netns: &Netns, home: &Path) -> Command {
+fn kea_dhcp4(netns: &Netns, home: &Path) -> Command {
     let reservations: Vec<serde_json::Value> = reservations()
         .map(|(mac, address)| serde_json::json!({ "hw-address": mac, "ip-address": address }))
         .collect();
@@ -226,33 +223,15 @@ fn kea(netns: &Netns, home: &Path) -> Command {
         }],
     } });
     let file = write_file(home, "kea.json", &config.to_string());
-    let mut command = netns.command(&kea_program());
+    let mut command = netns.command(&kea::program());
     command.arg("-c").arg(file);
-    set_kea_paths(&mut command);
+    kea::keep_to(&mut command, home);
     command
-        .env("KEA_PIDFILE_DIR", home)
-        .env("KEA_LOCKFILE_DIR", "none");
-    command
-}
-
-fn kea_program() -> String {
-    format!("{KEA}/usr/sbin/kea-dhcp4")
-}
-
-fn set_kea_paths(command: &mut Command) {
-    let triplet = format!("{}-linux-gnu", std::env::consts::ARCH);
-    command.env("LD_LIBRARY_PATH", format!("{KEA}/usr/lib/{triplet}"));
-}
-
-fn write_file(home: &Path, name: &str, content: &str) -> PathBuf {
-    let path = home.join(name);
-    fs::write(&path, content).expect("the directory is ours");
-    path
 }
 
 /// A server that answers; killed when dropped.
 struct Server {
-    child: Child,
+    running: Running,
     _home: tempfile::TempDir,
 }
 
@@ -268,10 +247,13 @@ impl Server {
             .stderr(said)
             .spawn()
             .expect("ip runs");
-        let mut server = Self { child, _home: home };
+        let mut server = Self {
+            running: Running(child),
+            _home: home,
+        };
         let started = Instant::now();
         while !lan.is_answered() {
-            let ended = server.child.try_wait().expect("it is ours");
+            let ended = server.running.0.try_wait().expect("it is ours");
             if ended.is_some() || started.elapsed() > START {
                 let home = server._home.path();
                 let said = ["said", "log"].map(|name| fs::read_to_string(home.join(name)));
@@ -279,27 +261,6 @@ impl Server {
             }
         }
         server
-    }
-
-    /// User's and system's time of all its threads.
-    fn cpu(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
-        let stat = stat.expect("it runs");
-        let (_, fields) = stat.rsplit_once(')').expect("proc(5)");
-        // Fields 14 and 15 of proc(5), of which two stand before the bracket.
-        let ticks = fields.split_whitespace().skip(11).take(2);
-        let ticks: u64 = ticks
-            .map(|ticks| ticks.parse::<u64>().expect("a number"))
-            .sum();
-        // USER_HZ is 100 on every architecture that Linux has now.
-        Duration::from_millis(ticks * 10)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -405,9 +366,9 @@ impl Lan {
                 "255.255.255.255",
             ]);
         }
-        let (lost_before, before) = (self.lost_by_perfdhcp(), server.cpu());
+        let (lost_before, before) = (self.lost_by_perfdhcp(), server.running.cpu());
         let output = self.perfdhcp(&arguments);
-        let cpu = server.cpu() - before;
+        let cpu = server.running.cpu() - before;
         let lost = self.lost_by_perfdhcp() - lost_before;
         let report = String::from_utf8_lossy(&output.stdout);
         Trial::read(&report, lost, cpu, &rate, &seconds)
@@ -500,58 +461,12 @@ impl Trial {
     }
 }
 
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() % 2 {
-        0 => (sorted[middle - 1] + sorted[middle]) / 2.0,
-        _ => sorted[middle],
-    }
-}
-
-fn from_environment(name: &str, default: u32) -> u32 {
-    match std::env::var(name) {
-        Err(_) => default,
-        Ok(text) => match text.parse() {
-            Ok(number @ 1..=60) => number,
-            _ => panic!("{name}: wanted a number from 1 to 60, got {text}"),
-        },
-    }
-}
-
-/// The first line that a program says of itself.
-fn version(mut command: Command) -> String {
-    let said = command
-        .output()
-        .map(|output| [output.stdout, output.stderr].concat());
-    let said = said.unwrap_or_else(|error| error.to_string().into_bytes());
-    let said = String::from_utf8_lossy(&said).into_owned();
-    said.lines().next().unwrap_or("no version").to_owned()
-}
-
-fn describe_machine(rounds: u32, seconds: u32) {
-    let of = |program: &str, flag: &str| {
-        let mut command = Command::new(program);
-        command.arg(flag);
-        set_kea_paths(&mut command);
-        version(command)
-    };
-    let file = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let cpu = file("/proc/cpuinfo");
-    let model = cpu
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    println!(
-        "{} cores ({}), Linux {}",
-        std::thread::available_parallelism().map_or(0, usize::from),
-        model.map_or("unknown model", |(_, name)| name),
-        file("/proc/sys/kernel/osrelease").trim()
-    );
-    println!("{}", of(env!("CARGO_BIN_EXE_bootjackd"), "--version"));
-    println!("{}", of("dnsmasq", "--version"));
-    println!("kea-dhcp4 {}", of(&kea_program(), "-v"));
-    println!("perfdhcp {}", of("perfdhcp", "-v"));
+fn describe(rounds: u32, seconds: u32) {
+    describe_machine();
+    println!("{}", version(env!("CARGO_BIN_EXE_bootjackd"), "--version"));
+    println!("{}", version("dnsmasq", "--version"));
+    println!("kea-dhcp4 {}", version(&kea::program(), "-v"));
+    println!("perfdhcp {}", version("perfdhcp", "-v"));
     println!(
         "{RESERVATIONS} reservations; {rounds} rounds, interleaved; trials of {seconds} s, each on a fresh server"
     );
@@ -568,11 +483,11 @@ fn print_table(results: &[Vec<Vec<Trial>>]) {
     for (load, by_contender) in LOADS.iter().zip(results) {
         let rates: Vec<f64> = by_contender
             .iter()
-            .map(|t| median(&of(t, |t| t.per_second)))
+            .map(|t| median(of(t, |t| t.per_second)))
             .collect();
         let costs: Vec<f64> = by_contender
             .iter()
-            .map(|t| median(&of(t, |t| t.cpu_us_per_reply)))
+            .map(|t| median(of(t, |t| t.cpu_us_per_reply)))
             .collect();
         let place = |wanted| CONTENDERS.iter().position(|c| *c == wanted).unwrap_or(0);
         let (dnsmasq, kea) = (place(Dnsmasq), place(Kea));
@@ -607,7 +522,7 @@ fn print_table(results: &[Vec<Vec<Trial>>]) {
                 format!("({least:.0}-{most:.0})"),
                 rates[at] / rates[dnsmasq],
                 rates[at] / rates[kea],
-                median(&of(trials, |t| t.replies_per_second)),
+                median(of(trials, |t| t.replies_per_second)),
                 costs[at],
                 costs[at] / costs[dnsmasq],
                 costs[at] / costs[kea],
@@ -620,15 +535,14 @@ fn print_table(results: &[Vec<Vec<Trial>>]) {
 }
 
 fn main() {
-    // `cargo test --all-targets` runs it too, and should not take ten minutes.
-    if !std::env::args().any(|argument| argument == "--bench") {
-        return println!("field: run it by `make bench`");
+    if !support::is_asked_for("field") {
+        return;
     }
     let (rounds, seconds) = (
         from_environment("BENCH_ROUNDS", 3),
         from_environment("BENCH_SECONDS", 2),
     );
-    describe_machine(rounds, seconds);
+    describe(rounds, seconds);
     let lan = Lan::new();
     let mut results = vec![vec![Vec::<Trial>::new(); CONTENDERS.len()]; LOADS.len()];
     for round in 1..=rounds {

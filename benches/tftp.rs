@@ -10,17 +10,16 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use async_tftp::packet;
 use async_tftp::server::{Handler, TftpServerBuilder};
 
-#[allow(dead_code, reason = "the tests use more of it")]
-#[path = "../tests/black_box/support/netns.rs"]
-mod netns;
+mod support;
 
-use netns::{Netns, run};
+use support::netns::{Netns, run};
+use support::{Running, describe_machine, from_environment, median, version};
 
 const SERVER: &str = "198.18.0.1";
 const CLIENT: &str = "198.18.0.2";
@@ -215,7 +214,7 @@ fn be_async_tftp(root: &str) {
 
 /// A server that answers, in a network of its own; killed when dropped.
 struct Server {
-    child: Child,
+    running: Running,
     lan: Lan,
     _home: tempfile::TempDir,
 }
@@ -237,13 +236,13 @@ impl Server {
             .spawn()
             .expect("ip runs");
         let mut server = Self {
-            child,
+            running: Running(child),
             lan,
             _home: home,
         };
         let started = Instant::now();
         while server.lan.ask_once("small").is_err() {
-            let ended = server.child.try_wait().expect("it is ours");
+            let ended = server.running.0.try_wait().expect("it is ours");
             if ended.is_some() || started.elapsed() > START {
                 let mut text = String::new();
                 let said = File::open(server._home.path().join("said"));
@@ -264,7 +263,7 @@ impl Server {
         let sockets: Vec<UdpSocket> = (0..load.clients).map(|_| self.lan.socket()).collect();
         let alone = load.clients == 1;
         self.keep_to_one_core(alone);
-        let (cpu, started) = (self.cpu(), Instant::now());
+        let (cpu, started) = (self.running.cpu(), Instant::now());
         std::thread::scope(|scope| {
             for socket in &sockets {
                 scope.spawn(move || {
@@ -273,7 +272,7 @@ impl Server {
                 });
             }
         });
-        let (took, cpu) = (started.elapsed(), self.cpu() - cpu);
+        let (took, cpu) = (started.elapsed(), self.running.cpu() - cpu);
         let megabytes = (load.clients * load.length) as f64 / 1e6;
         Trial {
             megabytes_per_second: megabytes / took.as_secs_f64(),
@@ -283,30 +282,11 @@ impl Server {
 
     /// All threads of it.
     fn keep_to_one_core(&self, one: bool) {
-        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id()));
+        let threads = fs::read_dir(format!("/proc/{}/task", self.running.0.id()));
         for thread in threads.expect("it runs").flatten() {
             let number = thread.file_name().to_string_lossy().parse();
             keep_to_one_core(number.expect("proc(5)"), one);
         }
-    }
-
-    /// User's and system's time of all its threads, and of its children that have ended.
-    fn cpu(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
-        let stat = stat.expect("it runs");
-        let (_, fields) = stat.rsplit_once(')').expect("proc(5)");
-        // Fields 14 to 17 of proc(5), of which two stand before the bracket.
-        let ticks = fields.split_whitespace().skip(11).take(4);
-        let ticks: u64 = ticks.map(|t| t.parse::<u64>().expect("a number")).sum();
-        // USER_HZ is 100 on every architecture that Linux has now.
-        Duration::from_millis(ticks * 10)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -455,46 +435,14 @@ fn noise(length: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(length).collect()
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut sorted: Vec<f64> = values.collect();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => f64::NAN,
-        even if even % 2 == 0 => (sorted[middle - 1] + sorted[middle]) / 2.0,
-        _ => sorted[middle],
-    }
-}
-
-fn rounds() -> u32 {
-    match std::env::var("BENCH_ROUNDS") {
-        Err(_) => 3,
-        Ok(text) => match text.parse() {
-            Ok(number @ 1..=60) => number,
-            _ => panic!("BENCH_ROUNDS: wanted a number from 1 to 60, got {text}"),
-        },
-    }
-}
-
-fn describe_machine(rounds: u32) {
-    let file = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let cpu = file("/proc/cpuinfo");
-    let model = (cpu.lines()).find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    println!(
-        "{} cores ({}), Linux {}",
-        std::thread::available_parallelism().map_or(0, usize::from),
-        model.map_or("unknown model", |(_, name)| name),
-        file("/proc/sys/kernel/osrelease").trim()
-    );
+fn describe(rounds: u32) {
+    describe_machine();
     for (program, flag) in [
         (env!("CARGO_BIN_EXE_bootjackd"), "--version"),
         ("dnsmasq", "--version"),
         (TFTPD_HPA, "-V"),
     ] {
-        let output = Command::new(program).arg(flag).output();
-        let output = output.unwrap_or_else(|error| panic!("{program}: {error}; run `make bench`"));
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        println!("{}", said.lines().next().unwrap_or("no version"));
+        println!("{}", version(program, flag));
     }
     println!(
         "{rounds} rounds, in turns; medians, of speeds and of each round's ratios; MB are 10^6 octets; links with an MTU of 9000"
@@ -562,12 +510,11 @@ fn main() {
     {
         return be_async_tftp(root);
     }
-    // `cargo test --all-targets` runs it too, and should not take minutes.
-    if !arguments.iter().any(|argument| argument == "--bench") {
-        return println!("tftp: run it by `make bench`");
+    if !support::is_asked_for("tftp") {
+        return;
     }
-    let rounds = rounds();
-    describe_machine(rounds);
+    let rounds = from_environment("BENCH_ROUNDS", 3);
+    describe(rounds);
     let large = noise(LARGE);
     let servers = CONTENDERS.map(|contender| Server::start(contender, &large));
     let mut results = vec![vec![Vec::<Trial>::new(); CONTENDERS.len()]; LOADS.len()];

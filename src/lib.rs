@@ -11,7 +11,8 @@
 //! floor 4  main  app/  cli                                       start, wire, drain, exit
 //! floor 3  dhcp/{server,rogue,prober}  ndp/server  tftp/{server,session,places,content}
 //!          http/{server,machine,attempt,files,artifacts,connections,pace,tls,secrets}
-//!          grpc/{server,convert,machines,events}                 the shells: bytes in, bytes out
+//!          grpc/{server,listen,accept,connection,convert,machines,events}
+//!                                                                the shells: bytes in, bytes out
 //! floor 2  store/  observe/  net  artifact/{store,fetch,import}   shared machinery with effects
 //! floor 1  dhcp/{request,view,answer,decide,pool,proxy,bootfile,options,chosen,reply,route,explain,probe,pcap,limit}
 //!                                                                pure: protocol and policy

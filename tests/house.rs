@@ -48,6 +48,9 @@ const ROOMS: &[Room] = &[
         &[
             "grpc/server",
             "grpc/convert",
+            "grpc/listen",
+            "grpc/accept",
+            "grpc/connection",
             "grpc/machines",
             "grpc/events",
         ],

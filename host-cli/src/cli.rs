@@ -9,9 +9,9 @@ use clap::{
 };
 use clap_complete::Shell;
 
-use crate::client::Server;
 use crate::exit::{Exit, Failure};
 use crate::qemu::{Arch, Firmware};
+use crate::server::{Access, Place, Server};
 use crate::vars;
 
 /// Boots machines off the network jack: reservations of a running bootjackd, and a lab to try it in
@@ -28,9 +28,12 @@ pub struct Cli {
 /// How to talk to bootjackd, and to whom the answers go. Understood before and after the verb.
 #[derive(Clone, Debug, Args)]
 pub struct ApiArgs {
-    /// Where bootjackd's gRPC listens: unix:PATH, HOST:PORT or http://HOST:PORT [env: BOOTJACK_SERVER] [default: unix:/run/bootjack/api.sock]
+    /// Where bootjackd's gRPC listens: unix:PATH, https://HOST:PORT or, on this machine, HOST:PORT [env: BOOTJACK_SERVER] [default: unix:/run/bootjack/api.sock]
     #[arg(long, value_name = "ADDR")]
-    server: Option<Server>,
+    server: Option<Place>,
+
+    #[command(flatten)]
+    access: Access,
 
     /// How answers are printed [default: table]
     #[arg(long, short, value_enum, value_name = "FORMAT")]
@@ -40,13 +43,22 @@ pub struct ApiArgs {
 impl ApiArgs {
     pub fn server(&self) -> Result<Server, Failure> {
         let named = std::env::var("BOOTJACK_SERVER").unwrap_or_default();
-        match &self.server {
-            Some(server) => Ok(server.clone()),
-            None if named.is_empty() => Ok(Server::default()),
+        let place = match &self.server {
+            Some(place) => place.clone(),
+            None if named.is_empty() => Place::default(),
             None => named
                 .parse()
-                .map_err(|error| Failure::new(Exit::Usage, format!("BOOTJACK_SERVER: {error}"))),
-        }
+                .map_err(|error| Failure::new(Exit::Usage, format!("BOOTJACK_SERVER: {error}")))?,
+        };
+        let mut access = self.access.clone();
+        // The environment is for every server: what has no meaning for this one is left out.
+        let environment = Access::of_environment();
+        access = access.or(match &place {
+            Place::Tls(_) => environment,
+            place if place.takes_token() => environment.token_alone(),
+            _ => Access::default(),
+        });
+        Server::new(place, access)
     }
 
     pub fn format(&self) -> Format {
@@ -58,8 +70,19 @@ impl ApiArgs {
 pub enum Format {
     /// For people
     Table,
+    /// For people with room: all columns
+    Wide,
     /// For programs: keys are stable and always there, null stands for none
     Json,
+    /// The same as YAML
+    Yaml,
+}
+
+impl Format {
+    /// Whether programs are to read it.
+    pub fn is_for_programs(self) -> bool {
+        matches!(self, Self::Json | Self::Yaml)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -396,8 +419,9 @@ pub fn parse() -> Cli {
     let matches = command.get_matches_mut();
     // A flag that would be ignored is refused.
     if let Some((verb @ ("lab" | "completion"), _)) = matches.subcommand() {
-        for flag in ["server", "output"] {
+        for flag in ["server", "ca", "cert", "key", "token_file", "output"] {
             if matches.value_source(flag) == Some(ValueSource::CommandLine) {
+                let flag = flag.replace('_', "-");
                 let text = format!("--{flag} has no meaning for `bootjack {verb}`");
                 command
                     .error(clap::error::ErrorKind::ArgumentConflict, text)
@@ -414,7 +438,7 @@ pub fn parse() -> Cli {
 pub fn command() -> clap::Command {
     let anywhere = |verb: clap::Command| {
         verb.mut_args(|arg| match arg.get_id().as_str() {
-            "server" | "output" => arg.global(true),
+            "server" | "ca" | "cert" | "key" | "token_file" | "output" => arg.global(true),
             _ => arg,
         })
     };
@@ -431,6 +455,7 @@ impl Cli {
         | Command::Wait { api, .. } = &mut self.command
         {
             api.server = api.server.take().or(self.api.server.take());
+            api.access = api.access.clone().or(self.api.access.clone());
             api.output = api.output.or(self.api.output);
         }
         self

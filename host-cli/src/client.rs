@@ -1,101 +1,95 @@
 //! The connection to bootjackd: from a server address to a client, from a gRPC status to an exit status.
 
-use std::fmt;
 use std::io::ErrorKind;
-use std::str::FromStr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bootjack_api::v1::reservations_client::ReservationsClient;
-use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Code, Request, Status};
 
 use crate::exit::{Exit, Failure};
 use crate::output::io_reason;
+pub use crate::server::{Place, Server};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Where bootjackd's gRPC listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Server {
-    /// The path of a unix socket.
-    Unix(String),
-    /// `host:port`, without TLS.
-    Tcp(String),
-}
+/// A way to bootjackd on which every call says who calls.
+pub type Connection = InterceptedService<Channel, Bearer>;
 
-impl Default for Server {
-    /// Where an installed bootjackd listens.
-    fn default() -> Self {
-        Self::Unix("/run/bootjack/api.sock".to_owned())
-    }
-}
+/// Adds the token, if there is one, to every call.
+#[derive(Clone)]
+pub struct Bearer(Option<MetadataValue<Ascii>>);
 
-impl FromStr for Server {
-    type Err = String;
-
-    /// Understands `unix:PATH`, a path that has a slash, `http://HOST:PORT` and `HOST:PORT`.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wanted = "wanted unix:PATH, HOST:PORT or http://HOST:PORT";
-        if let Some(path) = text.strip_prefix("unix:") {
-            let path = path.strip_prefix("//").unwrap_or(path);
-            return match path {
-                "" => Err(format!("{wanted}, got no path")),
-                _ => Ok(Self::Unix(path.to_owned())),
-            };
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            let metadata = request.metadata_mut();
+            metadata.insert("authorization", token.clone());
         }
-        if text.starts_with("https:") {
-            return Err(
-                "https is not spoken yet; use http:// on a trusted link, or unix:PATH".to_owned(),
-            );
-        }
-        let authority = match text.strip_prefix("http://") {
-            Some(rest) => rest.strip_suffix('/').unwrap_or(rest),
-            None if text.contains('/') => return Ok(Self::Unix(text.to_owned())),
-            None => text,
-        };
-        let port = authority
-            .rsplit_once(':')
-            .map(|(host, port)| (host, port.parse::<u16>()));
-        match port {
-            Some((host, Ok(_))) if !host.is_empty() => Ok(Self::Tcp(authority.to_owned())),
-            _ => Err(format!("{wanted}, got no port in `{text}`")),
-        }
-    }
-}
-
-impl fmt::Display for Server {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "unix:{path}"),
-            Self::Tcp(authority) => f.write_str(authority),
-        }
+        Ok(request)
     }
 }
 
 /// A client for reservations.
-pub async fn connect(server: &Server) -> Result<ReservationsClient<Channel>, Failure> {
+pub async fn connect(server: &Server) -> Result<ReservationsClient<Connection>, Failure> {
     Ok(ReservationsClient::new(channel(server).await?))
 }
 
 /// Connects at once, so that a server that is not there is told apart from one that refuses a call.
-pub async fn channel(server: &Server) -> Result<Channel, Failure> {
-    let uri = match server {
-        Server::Unix(path) => format!("unix:{path}"),
-        Server::Tcp(authority) => format!("http://{authority}"),
+pub async fn channel(server: &Server) -> Result<Connection, Failure> {
+    let bearer = Bearer(server.bearer()?);
+    let uri = match &server.place {
+        Place::Unix(path) => format!("unix:{path}"),
+        Place::Tcp(authority) => format!("http://{authority}"),
+        Place::Tls(authority) => format!("https://{authority}"),
     };
-    let endpoint = Endpoint::from_shared(uri).map_err(|_| {
-        Failure::new(
-            Exit::Invalid,
-            format!("server address {server} is not valid"),
-        )
-    })?;
-    endpoint
+    let mut endpoint = Endpoint::from_shared(uri).map_err(|_| unfit(server))?;
+    if let Place::Tls(_) = server.place {
+        let tls = tls(server)?;
+        endpoint = endpoint.tls_config(tls).map_err(|error| {
+            let text = format!("certificate or key for {server}: {}", cause_of(&error));
+            Failure::new(Exit::Invalid, text)
+        })?;
+    }
+    let channel = endpoint
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(REQUEST_TIMEOUT)
         .connect()
         .await
-        .map_err(|error| unreachable(server, &error))
+        .map_err(|error| unreachable(server, &error))?;
+    Ok(InterceptedService::new(channel, bearer))
+}
+
+fn unfit(server: &Server) -> Failure {
+    let text = format!("server address {server} is not valid");
+    Failure::new(Exit::Invalid, text)
+}
+
+fn tls(server: &Server) -> Result<ClientTlsConfig, Failure> {
+    let read = |file: &PathBuf| std::fs::read(file).map_err(Failure::io("read", file));
+    let access = &server.access;
+    let mut tls = match &access.ca {
+        Some(ca) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(ca)?)),
+        None => ClientTlsConfig::new().with_native_roots(),
+    };
+    if let (Some(cert), Some(key)) = (&access.cert, &access.key) {
+        tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?));
+    }
+    Ok(tls)
+}
+
+/// What is at the bottom of an error.
+fn cause_of(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(below) = cause.source() {
+        cause = below;
+    }
+    cause.to_string()
 }
 
 /// The sentence and exit status of a call that bootjackd answered with an error.
@@ -126,6 +120,10 @@ pub fn refused(server: &Server, status: &Status) -> Failure {
 fn unreachable(server: &Server, error: &(dyn std::error::Error + 'static)) -> Failure {
     let mut cause = Some(error);
     while let Some(error) = cause {
+        let text = error.to_string();
+        if text.contains("certificate") {
+            return distrusted(server, &text);
+        }
         if let Some(io) = error.downcast_ref::<std::io::Error>() {
             return not_connected(server, io.kind(), &io_reason(io));
         }
@@ -138,17 +136,29 @@ fn unreachable(server: &Server, error: &(dyn std::error::Error + 'static)) -> Fa
     )
 }
 
+/// The other end is not whom it should be.
+fn distrusted(server: &Server, reason: &str) -> Failure {
+    let next = match server.access.ca {
+        Some(_) => "is it the bootjackd whose authority --ca names, under this name?",
+        None => "name the authority that signed it with --ca (or BOOTJACK_CA)",
+    };
+    Failure::new(
+        Exit::Missing,
+        format!("cannot trust bootjackd at {server}: {reason}; {next}"),
+    )
+}
+
 fn not_connected(server: &Server, kind: ErrorKind, reason: &str) -> Failure {
-    let (exit, next) = match (kind, server) {
+    let (exit, next) = match (kind, &server.place) {
         (ErrorKind::PermissionDenied, _) => (
             Exit::Missing,
             "run as a user that may open the socket, such as root",
         ),
-        (_, Server::Unix(_)) => (
+        (_, Place::Unix(_)) => (
             Exit::Service,
             "start bootjackd, or say with --server (or BOOTJACK_SERVER) where it listens",
         ),
-        (_, Server::Tcp(_)) => (
+        (_, Place::Tcp(_) | Place::Tls(_)) => (
             Exit::Service,
             "start bootjackd, or see `grpc.listen` in its bootjackd.toml for the address",
         ),
@@ -164,44 +174,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn server_addresses_are_understood_in_every_documented_form() {
-        let unix = |path: &str| Ok(Server::Unix(path.to_owned()));
-        let tcp = |authority: &str| Ok(Server::Tcp(authority.to_owned()));
-        for (text, server) in [
-            (
-                "unix:/run/bootjack/api.sock",
-                unix("/run/bootjack/api.sock"),
-            ),
-            (
-                "unix:///run/bootjack/api.sock",
-                unix("/run/bootjack/api.sock"),
-            ),
-            (
-                "unix:target/lab/run/api.sock",
-                unix("target/lab/run/api.sock"),
-            ),
-            ("./api.sock", unix("./api.sock")),
-            ("http://198.18.0.1:50051", tcp("198.18.0.1:50051")),
-            ("http://198.18.0.1:50051/", tcp("198.18.0.1:50051")),
-            ("provisioner:50051", tcp("provisioner:50051")),
-            ("[::1]:50051", tcp("[::1]:50051")),
-        ] {
-            assert_eq!(text.parse(), server, "{text}");
-        }
-        for (text, part) in [
-            ("provisioner", "got no port in `provisioner`"),
-            (":50051", "wanted unix:PATH, HOST:PORT or http://HOST:PORT"),
-            ("unix:", "got no path"),
-            ("https://provisioner:443", "https is not spoken yet"),
-        ] {
-            let error = text.parse::<Server>().unwrap_err();
-            assert!(error.contains(part), "{text}: {error}");
-        }
-    }
-
-    #[test]
     fn a_status_keeps_the_servers_sentence_and_gets_its_exit_status() {
-        let server = Server::Tcp("provisioner:50051".to_owned());
+        let server = Server::from(Place::Tcp("provisioner:50051".to_owned()));
         for (code, exit) in [
             (Code::InvalidArgument, Exit::Invalid),
             (Code::NotFound, Exit::NotFound),

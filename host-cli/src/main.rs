@@ -22,9 +22,11 @@ mod paths;
 mod plan;
 mod process;
 mod qemu;
+mod server;
 mod steps;
 mod vars;
 mod waterfall;
+mod yaml;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! What people and programs read: tables, JSON, colour on terminals alone, and the lab's live view.
+//! What people and programs read: tables, JSON, YAML, colour on terminals alone, and the lab's live view.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
@@ -7,9 +7,10 @@ use comfy_table::{Cell, Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value as Json;
 
-use crate::cli::ConsoleView;
+use crate::cli::{ConsoleView, Format};
 use crate::exit::{Exit, Failure};
 use crate::steps::{self, Step, Tone};
+use crate::yaml;
 
 /// Colours, or none.
 #[derive(Clone, Copy, Debug)]
@@ -84,9 +85,24 @@ pub fn say(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Prints JSON for programs, indented for people.
-pub fn say_json(value: &Json) -> Result<(), Failure> {
-    say(&format!("{value:#}"))
+/// Prints the answer as it was asked for: `value` for programs, or the text for people.
+pub fn answer(
+    format: Format,
+    value: impl FnOnce() -> Json,
+    text: impl FnOnce() -> String,
+) -> Result<(), Failure> {
+    match format {
+        Format::Json | Format::Yaml => say_value(format, &value()),
+        Format::Table | Format::Wide => say(&text()),
+    }
+}
+
+/// Prints a value for programs: YAML where that was asked for, or else JSON, indented for people.
+pub fn say_value(format: Format, value: &Json) -> Result<(), Failure> {
+    match format {
+        Format::Yaml => say(yaml::document(value).trim_end()),
+        _ => say(&format!("{value:#}")),
+    }
 }
 
 /// A table without borders: columns two spaces apart, an upper-case header.

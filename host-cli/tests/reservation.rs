@@ -10,8 +10,10 @@ use std::sync::{Arc, Mutex};
 use bootjack_api::v1::reservation::Source;
 use bootjack_api::v1::reservations_server::{Reservations, ReservationsServer};
 use bootjack_api::v1::{
-    CreateReservationRequest, DeleteReservationRequest, GetReservationRequest,
-    ListReservationsRequest, ListReservationsResponse, Reservation, UpdateReservationRequest,
+    BatchCreateReservationsRequest, BatchCreateReservationsResponse, CreateReservationRequest,
+    DeleteReservationRequest, GetReservationRequest, ListReservationsRequest,
+    ListReservationsResponse, Reservation, UpdateReservationRequest, WatchReservationsRequest,
+    WatchReservationsResponse,
 };
 use serde_json::{Value, json};
 use tokio_stream::wrappers::UnixListenerStream;
@@ -46,6 +48,7 @@ impl Reservations for Fake {
         let CreateReservationRequest {
             reservation,
             reservation_id,
+            ..
         } = request.into_inner();
         let mut made = reservation.unwrap();
         if !made.mac.contains(':') {
@@ -78,6 +81,22 @@ impl Reservations for Fake {
         Ok(Response::new(made))
     }
 
+    async fn batch_create_reservations(
+        &self,
+        _request: Request<BatchCreateReservationsRequest>,
+    ) -> Result<Response<BatchCreateReservationsResponse>, Status> {
+        Err(Status::unimplemented("no batches"))
+    }
+
+    type WatchReservationsStream = tokio_stream::Empty<Result<WatchReservationsResponse, Status>>;
+
+    async fn watch_reservations(
+        &self,
+        _request: Request<WatchReservationsRequest>,
+    ) -> Result<Response<Self::WatchReservationsStream>, Status> {
+        Err(Status::unimplemented("no watch"))
+    }
+
     async fn get_reservation(
         &self,
         request: Request<GetReservationRequest>,
@@ -102,6 +121,7 @@ impl Reservations for Fake {
         Ok(Response::new(ListReservationsResponse {
             reservations,
             next_page_token,
+            ..Default::default()
         }))
     }
 

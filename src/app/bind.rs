@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use thiserror::Error;
 use tokio::net::TcpListener;
 
-use crate::config::{Config, GrpcListen};
+use crate::config::Config;
 use crate::dhcp::bootfile::{BootServers, PROGRAMS};
 use crate::grpc;
 use crate::model::{Cpu, Event, Firmware};
@@ -28,21 +28,24 @@ impl CannotListen {
 
 /// What is bound whatever interfaces there are, and not yet served.
 pub struct Bound {
-    pub grpc: grpc::server::Bound,
+    pub grpc: Vec<grpc::listen::Bound>,
     pub admin: Option<TcpListener>,
 }
 
 /// Binds what operators and their programs use, and says where and why.
 pub async fn bind(config: &Config) -> anyhow::Result<Bound> {
-    let grpc = grpc::server::bind(&config.grpc.listen)
-        .await
-        .map_err(|error| cannot_listen("grpc", &config.grpc.listen.to_string(), &error))?;
-    let reason = match (&config.grpc.listen, config.grpc.is_default) {
-        (_, false) => "configured",
-        (GrpcListen::Unix(_), true) => "default: nobody but this machine's root can reach it",
-        (GrpcListen::Tcp(_), true) => "default",
-    };
-    listening("grpc", &grpc.address()?, reason);
+    let mut grpc = Vec::new();
+    for place in &config.grpc.listen {
+        let bound = grpc::listen::bind(place)
+            .await
+            .map_err(|error| cannot_listen("grpc", &place.to_string(), &error))?;
+        let reason = match config.grpc.is_default {
+            true => "default: nobody but this machine's root can reach it",
+            false => "configured",
+        };
+        listening("grpc", &bound.address()?, reason);
+        grpc.push(bound);
+    }
     let admin = match config.admin.listen {
         Some(address) => {
             let listener = TcpListener::bind(address)

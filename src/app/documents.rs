@@ -152,8 +152,8 @@ async fn of_service(mut catalog: Catalog, channel: Channel) -> anyhow::Result<Ca
     let mut page_token = String::new();
     loop {
         let request = v1::ListMachinesRequest {
-            page_size: 0,
             page_token,
+            ..Default::default()
         };
         let page = machines.list_machines(request).await.map_err(said)?;
         let page = page.into_inner();
@@ -166,8 +166,8 @@ async fn of_service(mut catalog: Catalog, channel: Channel) -> anyhow::Result<Ca
     let mut client = ReservationsClient::new(channel);
     loop {
         let request = v1::ListReservationsRequest {
-            page_size: 0,
             page_token,
+            ..Default::default()
         };
         let page = client.list_reservations(request).await.map_err(said)?;
         let page = page.into_inner();

@@ -79,7 +79,7 @@ pub(super) fn open_store(
         let backend = open_sled(&config.data_dir).map_err(|error| match error {
             StoreError::Locked(path) => anyhow::anyhow!(
                 "store {path}: a running bootjackd has it, and does not answer on {}; is this its configuration?",
-                config.grpc.listen
+                config.grpc
             ),
             other => other.into(),
         })?;
@@ -109,17 +109,24 @@ pub(super) fn first_server_id(config: &Config) -> Option<Ipv4Addr> {
         .or_else(|| subnet?.cidr.hosts().next())
 }
 
-async fn connect(listen: &GrpcListen) -> Option<DhcpClient<Channel>> {
+async fn connect(listen: &[GrpcListen]) -> Option<DhcpClient<Channel>> {
     Some(DhcpClient::new(channel(listen).await?))
 }
 
 /// A way to the running service, if there is one.
-pub(super) async fn channel(listen: &GrpcListen) -> Option<Channel> {
-    let endpoint = match listen {
-        GrpcListen::Tcp(address) => Endpoint::from_shared(format!("http://{address}")),
-        GrpcListen::Unix(path) => Endpoint::from_shared(format!("unix://{}", path.display())),
-    };
-    endpoint.ok()?.connect().await.ok()
+pub(super) async fn channel(listen: &[GrpcListen]) -> Option<Channel> {
+    for place in listen {
+        let endpoint = match place {
+            GrpcListen::Tcp(address) => Endpoint::from_shared(format!("http://{address}")),
+            GrpcListen::Unix(path) => Endpoint::from_shared(format!("unix://{}", path.display())),
+        };
+        if let Ok(endpoint) = endpoint
+            && let Ok(channel) = endpoint.connect().await
+        {
+            return Some(channel);
+        }
+    }
+    None
 }
 
 async fn ask(mut client: DhcpClient<Channel>, asked: Vec<Asked>) -> anyhow::Result<Vec<Explained>> {

@@ -82,10 +82,14 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
         authoritative: config.dhcp.authoritative,
         server_ids: ports.server_ids(),
     };
-    let (grpc_store, grpc_stop) = (store.clone(), stop.clone());
+    let world = grpc::server::World {
+        store: store.clone(),
+        timeline,
+        explainer,
+    };
+    let serving = grpc::server::serve(bound.grpc, world, stop.clone());
     tasks.spawn(async move {
-        let served = bound.grpc.serve(grpc_store, timeline, explainer, grpc_stop);
-        let served = served.await;
+        let served = serving.await;
         served.map_err(|error| anyhow::anyhow!("grpc: {error}"))
     });
     tasks.spawn(ports.keep_up());

@@ -4,6 +4,7 @@
 mod artifacts;
 mod classes;
 mod groups;
+mod grpc;
 mod layers;
 pub mod reader;
 mod reservations;
@@ -19,12 +20,14 @@ pub use self::artifacts::{Artifacts, Upstream};
 pub use self::classes::parse_arch;
 use self::classes::read_classes;
 use self::groups::read_groups;
+use self::grpc::read_grpc;
+pub use self::grpc::{Grpc, GrpcListen};
 pub use self::layers::read_local_boot;
 use self::layers::read_options;
 use self::reader::{At, Problem, Reader, Section};
 pub use self::reservations::default_id;
 use self::reservations::read_reservations;
-use self::services::{read_bind, read_dhcp, read_grpc, read_tls};
+use self::services::{read_bind, read_dhcp, read_tls};
 use self::subnets::read_subnets;
 use crate::dhcp::answer::Mode;
 use crate::dhcp::limit::Limit;
@@ -128,18 +131,6 @@ pub struct HttpTls {
     /// In PEM, followed by those that signed it.
     pub certificate: PathBuf,
     pub key: PathBuf,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Grpc {
-    pub listen: GrpcListen,
-    pub is_default: bool,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum GrpcListen {
-    Unix(PathBuf),
-    Tcp(SocketAddr),
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -251,6 +251,33 @@ impl Section {
         })
     }
 
+    /// A string or a list of strings that parse, each with its key; a list has one at least.
+    pub fn one_or_more_parsed<T: FromStr>(
+        &mut self,
+        key: &'static str,
+        example: &str,
+    ) -> Vec<(String, At<T>)>
+    where
+        T::Err: fmt::Display,
+    {
+        let nodes = match self.entries.get(key) {
+            Some(At {
+                line,
+                value: Node::List(nodes),
+            }) => (*line, nodes.len()),
+            _ => {
+                let one = self.parsed(key, example).into_iter();
+                return one.map(|at| (key.to_owned(), at)).collect();
+            }
+        };
+        if let (line, 0) = nodes {
+            self.report(line, key, "wanted one at least, got an empty list");
+        }
+        (self.all_parsed_by_index(key, example).into_iter())
+            .map(|(index, at)| (format!("{key}[{index}]"), at))
+            .collect()
+    }
+
     /// A list of strings that parse.
     pub fn all_parsed<T: FromStr>(&mut self, key: &'static str, example: &str) -> Vec<At<T>>
     where

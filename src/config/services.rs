@@ -1,14 +1,12 @@
-//! `[dhcp]`, `[http.tls]`, `[grpc]`: how the services serve.
+//! `[dhcp]`, `[http.tls]`: how the services serve.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
-use std::str::FromStr;
 use std::time::Duration;
 
-use super::reader::{At, Section};
+use super::reader::Section;
 use super::subnets::SHORTEST_LEASE_TIME;
-use super::{Dhcp, Grpc, GrpcListen, HttpTls};
+use super::{Dhcp, HttpTls};
 use crate::dhcp::answer::Mode;
 use crate::dhcp::limit::Limit;
 use crate::http::access::Bind;
@@ -79,32 +77,6 @@ pub(super) fn read_dhcp(section: &mut Section, lines: &mut BTreeMap<&'static str
     }
 }
 
-pub(super) fn read_grpc(section: &mut Section, lines: &mut BTreeMap<&'static str, usize>) -> Grpc {
-    let example = "unix:/run/bootjack/api.sock or 127.0.0.1:50051";
-    let at = section.parsed::<GrpcListen>("listen", example);
-    let is_default = at.is_none();
-    section.finish();
-    if let Some(At { line, value }) = &at {
-        lines.insert("grpc.listen", *line);
-        if let GrpcListen::Tcp(address) = value
-            && !address.ip().is_loopback()
-        {
-            section.report(
-                *line,
-                "listen",
-                format!(
-                    "{address} would open the reservation API to everyone on that network without any authentication; use a loopback address or unix:PATH"
-                ),
-            );
-        }
-    }
-    let listen = at.map(|at| at.value);
-    Grpc {
-        listen: listen.unwrap_or_else(|| GrpcListen::Unix("/run/bootjack/api.sock".into())),
-        is_default,
-    }
-}
-
 pub(super) fn read_tls(section: &mut Section) -> Option<HttpTls> {
     let listen = section.parsed::<SocketAddr>("listen", "198.18.0.1:443");
     let certificate = section.text("certificate");
@@ -137,41 +109,5 @@ pub(super) fn read_bind(section: &mut Section) -> Bind {
                 Bind::default()
             }
         },
-    }
-}
-
-impl FromStr for GrpcListen {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.strip_prefix("unix:") {
-            Some(path) => {
-                let path = path.strip_prefix("//").unwrap_or(path);
-                if !path.starts_with('/') {
-                    return Err("the socket's path is not absolute".to_owned());
-                }
-                // sun_path holds 108 octets with the closing NUL (unix(7)).
-                if path.len() > 107 {
-                    return Err(format!(
-                        "the socket's path has {} octets; the kernel takes 107",
-                        path.len()
-                    ));
-                }
-                Ok(Self::Unix(path.into()))
-            }
-            None => text
-                .parse()
-                .map(Self::Tcp)
-                .map_err(|_| "neither unix:PATH nor ADDRESS:PORT".to_owned()),
-        }
-    }
-}
-
-impl fmt::Display for GrpcListen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Tcp(address) => address.fmt(f),
-        }
     }
 }

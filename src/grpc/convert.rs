@@ -82,6 +82,7 @@ pub(super) fn to_message(reservation: &Reservation) -> v1::Reservation {
         local_boot: (reservation.local_boot)
             .map_or_else(String::new, |how| how.as_str().to_owned()),
         labels: reservation.labels.clone(),
+        operation: String::new(),
     }
 }
 

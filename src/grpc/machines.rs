@@ -100,6 +100,7 @@ impl Machines for Lives {
         Ok(Response::new(v1::ListMachinesResponse {
             machines: page,
             next_page_token,
+            total_size: 0,
         }))
     }
 

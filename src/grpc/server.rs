@@ -1,10 +1,6 @@
 //! The gRPC shell: receive, convert, apply, convert, send, emit.
 
-use std::fs::Permissions;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -12,19 +8,18 @@ use bootjack_api::v1;
 use bootjack_api::v1::dhcp_server::{Dhcp, DhcpServer};
 use bootjack_api::v1::machines_server::MachinesServer;
 use bootjack_api::v1::reservations_server::{Reservations, ReservationsServer};
-use tokio::net::{TcpListener, UnixListener};
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
+use super::accept::accept;
 use super::convert;
+use super::listen::Bound;
 use super::machines::Lives;
 use crate::catalog::Change;
-use crate::config::GrpcListen;
 use crate::dhcp::answer::Mode;
 use crate::dhcp::bootfile::BootServers;
-use crate::dhcp::explain::{World, explain};
+use crate::dhcp::explain::{World as Explained, explain};
 use crate::dhcp::proxy::Port;
 use crate::dhcp::view::Ingress;
 use crate::model::Event;
@@ -37,111 +32,44 @@ use crate::store::{ChangeError, Store, Written};
 const USUAL_PAGE: usize = 1_000;
 const LARGEST_PAGE: usize = 10_000;
 
-/// A socket that waits to be served on.
-pub enum Bound {
-    Tcp(TcpListener),
-    Unix(UnixListener, SocketFile),
+/// What the services work on.
+pub struct World {
+    pub store: Store,
+    pub timeline: Timeline,
+    pub explainer: Explainer,
 }
 
-/// The file of a socket; it is removed when the service stops, or does not come to start.
-pub struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // It is replaced at the next start where it stays.
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
-/// Binds; a socket file that nobody listens on is left from a crash, and replaced.
-pub async fn bind(listen: &GrpcListen) -> io::Result<Bound> {
-    match listen {
-        GrpcListen::Tcp(address) => Ok(Bound::Tcp(TcpListener::bind(address).await?)),
-        GrpcListen::Unix(path) => Ok(Bound::Unix(
-            bind_unix(path).await?,
-            SocketFile(path.clone()),
-        )),
-    }
-}
-
-async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)?;
-    }
-    let listener = match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            if tokio::net::UnixStream::connect(path).await.is_ok() {
-                return Err(error);
-            }
-            if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
-                return Err(io::Error::new(
-                    io::ErrorKind::AlreadyExists,
-                    "a file that is no socket is there; remove it, or name another path",
-                ));
-            }
-            std::fs::remove_file(path)?;
-            UnixListener::bind(path)?
-        }
-        bound => bound?,
+/// Serves on all of these sockets until `stop`; calls that run by then are finished.
+pub async fn serve(
+    sockets: Vec<Bound>,
+    world: World,
+    stop: CancellationToken,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<ReservationsServer<Service>>().await;
+    health.set_serving::<DhcpServer<Explainer>>().await;
+    health.set_serving::<MachinesServer<Lives>>().await;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    // Whoever can write here can have any machine install anything.
-    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
-    Ok(listener)
-}
-
-impl Bound {
-    pub fn address(&self) -> io::Result<String> {
-        match self {
-            Self::Tcp(listener) => listener.local_addr().map(|a: SocketAddr| a.to_string()),
-            Self::Unix(_, file) => Ok(format!("unix:{}", file.0.display())),
-        }
-    }
-
-    /// Serves until `stop`; calls that run by then are finished.
-    pub async fn serve(
-        self,
-        store: Store,
-        timeline: Timeline,
-        dhcp: Explainer,
-        stop: CancellationToken,
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let (health, health_service) = tonic_health::server::health_reporter();
-        health.set_serving::<ReservationsServer<Service>>().await;
-        health.set_serving::<DhcpServer<Explainer>>().await;
-        health.set_serving::<MachinesServer<Lives>>().await;
-        let reflection = || {
-            tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        };
-        let router = Server::builder()
-            .add_service(DhcpServer::new(dhcp))
-            .add_service(MachinesServer::new(Lives::new(
-                store.clone(),
-                timeline,
-                stop.clone(),
-            )))
-            .add_service(ReservationsServer::new(Service { store }))
-            .add_service(health_service)
-            .add_service(reflection().build_v1()?)
-            .add_service(reflection().build_v1alpha()?);
-        let stopped = stop.cancelled_owned();
-        match self {
-            Self::Tcp(listener) => {
-                let incoming = TcpListenerStream::new(listener);
-                router
-                    .serve_with_incoming_shutdown(incoming, stopped)
-                    .await?;
-            }
-            Self::Unix(listener, _file) => {
-                let incoming = UnixListenerStream::new(listener);
-                router
-                    .serve_with_incoming_shutdown(incoming, stopped)
-                    .await?;
-            }
-        }
-        Ok(())
-    }
+    let World {
+        store,
+        timeline,
+        explainer,
+    } = world;
+    let lives = Lives::new(store.clone(), timeline, stop.clone());
+    Server::builder()
+        .add_service(DhcpServer::new(explainer))
+        .add_service(MachinesServer::new(lives))
+        .add_service(ReservationsServer::new(Service { store }))
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .serve_with_incoming_shutdown(accept(sockets, &stop), stop.clone().cancelled_owned())
+        .await?;
+    Ok(())
 }
 
 /// `bootjack.v1.Dhcp`: what the DHCP shells would answer.
@@ -170,7 +98,7 @@ impl Dhcp for Explainer {
             Port::Server
         };
         let (catalog, bindings) = (self.store.catalog(), self.store.bindings());
-        let world = World {
+        let world = Explained {
             catalog: &catalog,
             bindings: &bindings,
             boot: &self.boot,
@@ -273,6 +201,23 @@ impl Reservations for Service {
         Ok(Response::new(convert::to_message(&written.reservation)))
     }
 
+    async fn batch_create_reservations(
+        &self,
+        _request: Request<v1::BatchCreateReservationsRequest>,
+    ) -> Result<Response<v1::BatchCreateReservationsResponse>, Status> {
+        Err(Status::unimplemented("batches are not made yet"))
+    }
+
+    type WatchReservationsStream =
+        tokio_stream::wrappers::ReceiverStream<Result<v1::WatchReservationsResponse, Status>>;
+
+    async fn watch_reservations(
+        &self,
+        _request: Request<v1::WatchReservationsRequest>,
+    ) -> Result<Response<Self::WatchReservationsStream>, Status> {
+        Err(Status::unimplemented("reservations are not watched yet"))
+    }
+
     async fn get_reservation(
         &self,
         request: Request<v1::GetReservationRequest>,
@@ -304,6 +249,7 @@ impl Reservations for Service {
         Ok(Response::new(v1::ListReservationsResponse {
             reservations: page,
             next_page_token,
+            ..Default::default()
         }))
     }
 

@@ -583,6 +583,7 @@ fn of_many_who_want_the_same_one_gets_it() {
             let request = v1::UpdateReservationRequest {
                 reservation: Some(reservation),
                 update_mask: None,
+                ..Default::default()
             };
             calls.spawn(async move {
                 client

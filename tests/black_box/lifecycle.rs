@@ -345,7 +345,7 @@ fn the_installed_system_phones_home_with_a_form() {
 #[test]
 fn call_backs_of_an_older_attempt_are_refused_and_change_nothing() {
     let lab = Lab::with("", |home| {
-        let hasty = INSTALLER.replace("deadline = \"1h\"", "deadline = \"1s\"\nretries = 1");
+        let hasty = INSTALLER.replace("deadline = \"1h\"", "deadline = \"5s\"\nretries = 1");
         home.write("profiles/installer/profile.toml", hasty);
     });
     lab.reserve("installer");

@@ -5,11 +5,10 @@ use bootjack_api::v1::machine::{Mode, State};
 use bootjack_api::v1::machines_client::MachinesClient;
 use bootjack_api::v1::{Event, Machine, NextBoot};
 use serde_json::{Value as Json, json};
-use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
 use crate::cli::{Format, MachineCommand, NextBootFrom};
-use crate::client::{self, Server};
+use crate::client::{self, Connection, Server};
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Style};
 use crate::waterfall;
@@ -25,10 +24,7 @@ pub fn run(command: MachineCommand, server: &Server, format: Format) -> Result<(
         let refused = |status: Status| client::refused(server, &status);
         let told = |answer: Result<Response<Machine>, Status>| {
             let machine = answer.map_err(refused)?.into_inner();
-            match format {
-                Format::Json => output::say_json(&as_json(&machine)),
-                Format::Table => output::say(&in_one_line(&machine)),
-            }
+            output::answer(format, || as_json(&machine), || in_one_line(&machine))
         };
         match command {
             MachineCommand::List => list(api, format).await.map_err(refused)?,
@@ -82,15 +78,15 @@ pub fn run(command: MachineCommand, server: &Server, format: Format) -> Result<(
 }
 
 async fn list(
-    mut api: MachinesClient<Channel>,
+    mut api: MachinesClient<Connection>,
     format: Format,
 ) -> Result<Result<(), Failure>, Status> {
     let mut machines = Vec::new();
     let mut page_token = String::new();
     loop {
         let request = v1::ListMachinesRequest {
-            page_size: 0,
             page_token,
+            ..Default::default()
         };
         let page = api.list_machines(request).await?.into_inner();
         machines.extend(page.machines);
@@ -99,9 +95,9 @@ async fn list(
             break;
         }
     }
-    if format == Format::Json {
+    if format.is_for_programs() {
         let list: Vec<Json> = machines.iter().map(as_json).collect();
-        return Ok(output::say_json(&json!({ "machines": list })));
+        return Ok(output::say_value(format, &json!({ "machines": list })));
     }
     if machines.is_empty() {
         eprintln!("no machines; reserve one with: bootjack reservation create --mac MAC");
@@ -129,7 +125,7 @@ async fn list(
 
 /// The machine, and what happened to it: all that is kept, or what belongs to its last attempt.
 async fn read(
-    api: &mut MachinesClient<Channel>,
+    api: &mut MachinesClient<Connection>,
     name: String,
     all: bool,
 ) -> Result<(Machine, Vec<Event>), Status> {
@@ -143,7 +139,7 @@ async fn read(
 }
 
 /// All that is kept of what happened.
-async fn events(api: &mut MachinesClient<Channel>, name: String) -> Result<Vec<Event>, Status> {
+async fn events(api: &mut MachinesClient<Connection>, name: String) -> Result<Vec<Event>, Status> {
     let request = v1::WatchEventsRequest {
         name,
         ..v1::WatchEventsRequest::default()
@@ -157,9 +153,9 @@ async fn events(api: &mut MachinesClient<Channel>, name: String) -> Result<Vec<E
 }
 
 fn show_client(name: &str, events: &[Event], format: Format) -> Result<(), Failure> {
-    if format == Format::Json {
+    if format.is_for_programs() {
         let events: Vec<Json> = events.iter().map(event_as_json).collect();
-        return output::say_json(&json!({ "name": name, "events": events }));
+        return output::say_value(format, &json!({ "name": name, "events": events }));
     }
     let style = Style::stdout();
     let mut lines = vec![format!(
@@ -170,10 +166,10 @@ fn show_client(name: &str, events: &[Event], format: Format) -> Result<(), Failu
 }
 
 fn show(machine: &Machine, events: &[Event], format: Format) -> Result<(), Failure> {
-    if format == Format::Json {
+    if format.is_for_programs() {
         let mut shown = as_json(machine);
         shown["events"] = events.iter().map(event_as_json).collect();
-        return output::say_json(&shown);
+        return output::say_value(format, &shown);
     }
     let style = Style::stdout();
     let time = |time: Option<prost_types::Timestamp>| time.map(|time| time.to_string());

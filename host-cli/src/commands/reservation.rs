@@ -12,10 +12,9 @@ use bootjack_api::v1::{
 use prost_types::{FieldMask, Value};
 use serde_json::{Value as Json, json};
 use tonic::Status;
-use tonic::transport::Channel;
 
 use crate::cli::{CreateArgs, Format, ReservationCommand, UpdateArgs};
-use crate::client::{self, Server};
+use crate::client::{self, Connection, Server};
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Style};
 use crate::vars::{self, Vars};
@@ -42,7 +41,7 @@ pub fn run(command: ReservationCommand, server: &Server, format: Format) -> Resu
 }
 
 struct Api<'a> {
-    client: ReservationsClient<Channel>,
+    client: ReservationsClient<Connection>,
     server: &'a Server,
 }
 
@@ -74,13 +73,15 @@ async fn create(mut api: Api<'_>, args: CreateArgs, format: Format) -> Result<()
             ..Reservation::default()
         }),
         reservation_id: args.id.unwrap_or_default(),
+        ..Default::default()
     };
     let answer = api.client.create_reservation(request).await;
     let made = answer.map_err(api.refused())?.into_inner();
-    match format {
-        Format::Json => output::say_json(&as_json(&made)),
-        Format::Table => output::say(&format!("created {}", in_one_line(&made))),
-    }
+    output::answer(
+        format,
+        || as_json(&made),
+        || format!("created {}", in_one_line(&made)),
+    )
 }
 
 async fn list(mut api: Api<'_>, format: Format) -> Result<(), Failure> {
@@ -88,8 +89,8 @@ async fn list(mut api: Api<'_>, format: Format) -> Result<(), Failure> {
     let mut page_token = String::new();
     loop {
         let request = ListReservationsRequest {
-            page_size: 0,
             page_token,
+            ..Default::default()
         };
         let answer = api.client.list_reservations(request).await;
         let page = answer.map_err(api.refused())?.into_inner();
@@ -99,9 +100,9 @@ async fn list(mut api: Api<'_>, format: Format) -> Result<(), Failure> {
             break;
         }
     }
-    if format == Format::Json {
+    if format.is_for_programs() {
         let list: Vec<Json> = reservations.iter().map(as_json).collect();
-        return output::say_json(&json!({ "reservations": list }));
+        return output::say_value(format, &json!({ "reservations": list }));
     }
     if reservations.is_empty() {
         eprintln!("no reservations; make one with: bootjack reservation create --mac MAC");
@@ -151,13 +152,15 @@ async fn update(mut api: Api<'_>, args: UpdateArgs, format: Format) -> Result<()
     let request = UpdateReservationRequest {
         reservation: Some(reservation),
         update_mask: Some(FieldMask { paths }),
+        ..Default::default()
     };
     let answer = api.client.update_reservation(request).await;
     let changed = answer.map_err(api.refused())?.into_inner();
-    match format {
-        Format::Json => output::say_json(&as_json(&changed)),
-        Format::Table => output::say(&format!("updated {}", in_one_line(&changed))),
-    }
+    output::answer(
+        format,
+        || as_json(&changed),
+        || format!("updated {}", in_one_line(&changed)),
+    )
 }
 
 /// Deletes one after the other; every name that fails is said, the first of them sets the exit status.
@@ -167,16 +170,16 @@ async fn delete(mut api: Api<'_>, names: Vec<String>, format: Format) -> Result<
     for name in names {
         let request = DeleteReservationRequest {
             name: name.clone(),
-            etag: String::new(),
+            ..Default::default()
         };
         match api.client.delete_reservation(request).await {
-            Ok(_) if format == Format::Table => output::say(&format!("deleted {name}"))?,
+            Ok(_) if !format.is_for_programs() => output::say(&format!("deleted {name}"))?,
             Ok(_) => deleted.push(name),
             Err(status) => failures.push(client::refused(api.server, &status)),
         }
     }
-    if format == Format::Json {
-        output::say_json(&json!({ "deleted": deleted }))?;
+    if format.is_for_programs() {
+        output::say_value(format, &json!({ "deleted": deleted }))?;
     }
     let Some(first) = failures.first() else {
         return Ok(());
@@ -186,8 +189,8 @@ async fn delete(mut api: Api<'_>, names: Vec<String>, format: Format) -> Result<
 }
 
 fn show(reservation: &Reservation, format: Format) -> Result<(), Failure> {
-    if format == Format::Json {
-        return output::say_json(&as_json(reservation));
+    if format.is_for_programs() {
+        return output::say_value(format, &as_json(reservation));
     }
     let style = Style::stdout();
     let line =

@@ -6,12 +6,11 @@ use bootjack_api::v1::event::Kind;
 use bootjack_api::v1::machine::State;
 use bootjack_api::v1::machines_client::MachinesClient;
 use bootjack_api::v1::{GetMachineRequest, Machine, WatchEventsRequest, WatchEventsResponse};
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::machine::as_json;
 use crate::cli::{Format, WaitArgs, WaitFor};
-use crate::client::{self, Server};
+use crate::client::{self, Connection, Server};
 use crate::exit::{Exit, Failure};
 use crate::output;
 
@@ -45,10 +44,11 @@ pub fn run(args: &WaitArgs, server: &Server, format: Format) -> Result<(), Failu
             Failure::new(Exit::Timeout, text)
         })?
     })?;
-    match format {
-        Format::Json => output::say_json(&as_json(&machine)),
-        Format::Table => output::say(&format!("{} is {}", machine.name, word(args.state))),
-    }
+    output::answer(
+        format,
+        || as_json(&machine),
+        || format!("{} is {}", machine.name, word(args.state)),
+    )
 }
 
 async fn wait(args: &WaitArgs, server: &Server) -> Result<Machine, Failure> {
@@ -80,7 +80,7 @@ struct Seen {
 
 /// Follows the machine until it is there or lost; an error is the stream's end.
 async fn follow(
-    api: &mut MachinesClient<Channel>,
+    api: &mut MachinesClient<Connection>,
     args: &WaitArgs,
     seen: &mut Seen,
 ) -> Result<Result<Machine, String>, Status> {

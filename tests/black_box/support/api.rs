@@ -255,6 +255,7 @@ impl Api {
         let request = v1::CreateReservationRequest {
             reservation: Some(reservation),
             reservation_id: id.to_owned(),
+            ..Default::default()
         };
         self.call(async |client| client.create_reservation(request).await)
     }
@@ -270,6 +271,7 @@ impl Api {
         let request = v1::ListReservationsRequest {
             page_size: size,
             page_token: token.to_owned(),
+            ..Default::default()
         };
         self.call(async |client| client.list_reservations(request).await)
     }
@@ -296,6 +298,7 @@ impl Api {
         let request = v1::UpdateReservationRequest {
             reservation: Some(reservation),
             update_mask: (!paths.is_empty()).then_some(FieldMask { paths }),
+            ..Default::default()
         };
         self.call(async |client| client.update_reservation(request).await)
     }
@@ -304,6 +307,7 @@ impl Api {
         let request = v1::DeleteReservationRequest {
             name: name.to_owned(),
             etag: etag.to_owned(),
+            ..Default::default()
         };
         self.call(async |client| client.delete_reservation(request).await)
     }

@@ -219,7 +219,7 @@ impl<'a> Lab<'a> {
     /// Over gRPC, as anybody would.
     async fn reserve(&mut self, prepared: &Prepared) -> Result<(), Failure> {
         let machine = &self.plan.machine;
-        let server = Server::Unix(self.plan.paths.socket().display().to_string());
+        let server = Server::unix(self.plan.paths.socket().display().to_string());
         let key = prepared.ssh_key.clone().map(|key| {
             let kind = prost_types::value::Kind::StringValue(key);
             (
