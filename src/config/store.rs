@@ -38,13 +38,11 @@ fn read_snapshot_period(section: &mut Section) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn a_snapshot_period_is_an_hour_or_what_the_file_says_within_bounds() {
         let read = |text: &str| {
             let (config, problems) = crate::config::read(text, None);
-            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            let problems: Vec<String> = problems.into_iter().map(|problem| problem.text).collect();
             (config.store.snapshot_period.as_secs(), problems.join("\n"))
         };
         assert_eq!(read("").0, 3600);

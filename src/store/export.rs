@@ -73,6 +73,9 @@ struct Line<'a> {
     end: Option<Summary>,
 }
 
+/// A record as the database has it.
+pub(super) type KeyAndValue = (Vec<u8>, Vec<u8>);
+
 /// Writes records as text.
 pub(super) struct Encoder<W> {
     to: W,
@@ -190,7 +193,7 @@ impl<R: BufRead> Decoder<R> {
     }
 
     /// The next record as the database has it; nothing when all of them are read, and the closing line says so.
-    pub(super) fn next(&mut self) -> Result<Option<(Vec<u8>, Vec<u8>)>, ReadError> {
+    pub(super) fn next(&mut self) -> Result<Option<KeyAndValue>, ReadError> {
         if self.is_at_end {
             return Ok(None);
         }

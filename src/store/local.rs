@@ -27,8 +27,6 @@ use super::{Backend, Health, RecordChange, Records, StoreError, record, snapshot
 /// The latest value of each key; none if it was removed.
 pub(super) type Latest = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
-/// How often a snapshot is taken unless somebody says otherwise.
-pub const DEFAULT_SNAPSHOT_PERIOD: Duration = Duration::from_secs(3600);
 /// A journal of this size is checkpointed even if there is no quiet second.
 const LONGEST_JOURNAL: u64 = 32 << 20;
 /// One of this size says that no new one can be begun, and is not made longer.

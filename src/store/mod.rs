@@ -24,13 +24,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 use self::commit::{Committer, Job, may_hold};
-pub use self::local::{DEFAULT_SNAPSHOT_PERIOD, Local};
+pub use self::local::Local;
 pub use self::machines::{Act, ActError, Moved};
 pub use self::memory::Memory;
 use crate::bindings::Bindings;
@@ -370,8 +371,11 @@ impl Writer {
 }
 
 /// Opens the store in `data_dir`, which is made if it is missing, for one process alone.
-pub fn open_sled(data_dir: &Path) -> Result<Box<dyn Backend>, StoreError> {
-    Ok(Box::new(Local::open(data_dir, DEFAULT_SNAPSHOT_PERIOD)?))
+pub fn open_sled(
+    data_dir: &Path,
+    snapshot_period: Duration,
+) -> Result<Box<dyn Backend>, StoreError> {
+    Ok(Box::new(Local::open(data_dir, snapshot_period)?))
 }
 
 #[cfg(test)]

@@ -179,13 +179,12 @@ fn fill_new(
 ) -> Result<(), String> {
     let mut newer = snapshot::latest(layout, &chain.journals)?;
     newer.extend(newest.clone());
-    let base = chain.snapshot.map(|number| layout.snapshot(number));
     let new = layout.new_db();
     remove_dir(&new).map_err(|error| error.to_string())?;
     let database = Database::open(&new)?;
     let mut filler = database.filler();
     let mut revision = 0;
-    snapshot::merge(base.as_deref(), &newer, |key, value| {
+    snapshot::merge(layout, chain.snapshot, &newer, |key, value| {
         revision = record::revision(key, value).unwrap_or(revision);
         filler.put(key, Some(value))
     })?;

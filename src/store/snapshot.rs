@@ -67,21 +67,28 @@ fn write_new(
     file.sync_all().map_err(io)?;
     // It is to be read from the disk and not from what is still in memory.
     let _ = fadvise(file, 0, None, Advice::DontNeed);
-    match read(new, |_, _| Ok(())) {
+    match read(new, number, |_, _| Ok(())) {
         Ok(read) if read == summary => Ok(summary),
         Ok(_) => Err("what was read back is not what was written".to_owned()),
         Err(problem) => Err(format!("read back: {problem}")),
     }
 }
 
-/// Reads a snapshot in the order of its keys. What was given is sound once this returns.
+/// Reads the snapshot of this number in the order of its keys. What was given is sound once this returns.
 pub(super) fn read(
     path: &Path,
+    number: Option<u64>,
     mut give: impl FnMut(Vec<u8>, Vec<u8>) -> Result<(), String>,
 ) -> Result<Summary, String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
     let mut decoder = Decoder::begin(BufReader::with_capacity(BUFFER, file))
         .map_err(|error| error.to_string())?;
+    if decoder.checkpoint() != number {
+        return Err(format!(
+            "it is of checkpoint {:?}, wanted {number:?}",
+            decoder.checkpoint()
+        ));
+    }
     while let Some((key, value)) = decoder.next().map_err(|error| error.to_string())? {
         give(key, value)?;
     }
@@ -90,13 +97,15 @@ pub(super) fn read(
 
 /// Gives everything that a snapshot, or nothing, and what was written since add up to, in the order of the keys.
 pub(super) fn merge(
-    base: Option<&Path>,
+    layout: &Layout,
+    base: Option<u64>,
     newer: &Latest,
     mut give: impl FnMut(&[u8], &[u8]) -> Result<(), String>,
 ) -> Result<(), String> {
     let mut newer = newer.iter().peekable();
-    if let Some(base) = base {
-        read(base, |key, value| {
+    if let Some(number) = base {
+        let path = layout.snapshot(number);
+        read(&path, Some(number), |key, value| {
             while let Some((first, latest)) = newer.next_if(|(first, _)| **first < key) {
                 if let Some(latest) = latest {
                     give(first, latest)?;
@@ -108,7 +117,7 @@ pub(super) fn merge(
                 None => give(&key, &value),
             }
         })
-        .map_err(|problem| format!("{}: {problem}", base.display()))?;
+        .map_err(|problem| format!("{}: {problem}", path.display()))?;
     }
     for (key, latest) in newer {
         if let Some(latest) = latest {
@@ -151,9 +160,8 @@ pub(super) fn advance(layout: &Layout, chain: &Chain) -> Result<Option<u64>, Str
         return Ok(None);
     };
     let newer = latest(layout, &journals)?;
-    let base = chain.snapshot.map(|number| layout.snapshot(number));
     write(&layout.snapshot(number), Some(number), |to| {
-        merge(base.as_deref(), &newer, |key, value| {
+        merge(layout, chain.snapshot, &newer, |key, value| {
             to.put(key, value).map_err(|error| error.to_string())
         })
     })?;

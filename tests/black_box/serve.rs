@@ -291,37 +291,6 @@ fn a_data_dir_that_may_not_be_written_is_said_in_one_sentence() {
 }
 
 #[test]
-fn a_store_that_lost_reservations_to_a_damaged_disk_is_not_served_as_if_they_never_were() {
-    let (server, _client) = server();
-    let home = Home::new();
-    let service = Service::start(&server, &home, &home.config(""));
-    let api = Api::unix(&home);
-    for n in 10..20 {
-        api.create(node(n)).expect("nothing in the way");
-    }
-    drop(api);
-    assert_eq!(service.terminate().0.code(), Some(0));
-    // One octet, far from the end: no write that was torn by a power cut looks like it.
-    let path = home.path().join("data/db/db");
-    let mut octets = std::fs::read(&path).expect("sled's file");
-    let id = b"\"id\":\"node-12\"";
-    let at = octets.windows(id.len()).position(|w| w == id);
-    octets[at.expect("the reservation is in it")] ^= 1;
-    std::fs::write(&path, octets).expect("written");
-    let at_most = ["timeout", "5"];
-    let (status, said) = refusal_of(serve(&server, &at_most, &home, &home.config("")));
-    assert_eq!(
-        status,
-        Some(1),
-        "it serves without node-12 and all that came after"
-    );
-    assert!(
-        said.contains(&home.path().join("data").display().to_string()),
-        "{said}"
-    );
-}
-
-#[test]
 fn a_second_service_on_the_same_data_dir_refuses_to_start() {
     let (server, _client) = server();
     let (elsewhere, _its_client) = server_and_client("52:54:00:00:00:02");
