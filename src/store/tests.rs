@@ -436,7 +436,7 @@ async fn a_batch_is_written_whole_or_not_at_all_and_each_offender_is_named() {
 #[tokio::test]
 async fn a_batch_is_there_after_opening_again() {
     let home = tempfile::tempdir().expect("a directory");
-    let (store, writer, _) = open(open_sled(home.path()).expect("opens"));
+    let (store, writer, _) = open(open_sled(home.path(), HOUR).expect("opens"));
     let batch = (1..=50).map(|n| requested(n, "r", "d")).collect();
     store.create_all(batch, 3).await.expect("they fit");
     drop(store);
@@ -444,7 +444,7 @@ async fn a_batch_is_there_after_opening_again() {
         .await
         .expect("no panic")
         .expect("ends");
-    let (store, _writer, _) = open(open_sled(home.path()).expect("opens again"));
+    let (store, _writer, _) = open(open_sled(home.path(), HOUR).expect("opens again"));
     assert_eq!(store.catalog().len(), 50);
     assert_eq!(store.snapshot().revision, 50);
     let again = (1..=50).map(|n| requested(n, "r", "d")).collect();
@@ -485,7 +485,7 @@ async fn a_call_that_is_repeated_makes_nothing_and_one_that_only_says_so_is_refu
 #[tokio::test]
 async fn a_lease_is_taken_back_on_disk_and_only_if_it_is_the_one_that_is_meant() {
     let home = tempfile::tempdir().expect("a directory");
-    let (store, writer, _) = open(open_sled(home.path()).expect("opens"));
+    let (store, writer, _) = open(open_sled(home.path(), HOUR).expect("opens"));
     let bound = BindingChange::Put(lease(100, 9, LeaseState::Bound));
     store.bind(vec![bound], 0).await.expect("bound");
     assert!(matches!(
@@ -503,7 +503,7 @@ async fn a_lease_is_taken_back_on_disk_and_only_if_it_is_the_one_that_is_meant()
         .await
         .expect("no panic")
         .expect("ends");
-    let (store, _writer, _) = open(open_sled(home.path()).expect("opens again"));
+    let (store, _writer, _) = open(open_sled(home.path(), HOUR).expect("opens again"));
     let kept = store.bindings().at(address(100)).cloned().expect("kept");
     assert_eq!((kept.state, kept.expires_secs), (LeaseState::Revoked, 5));
 }

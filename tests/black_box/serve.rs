@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 
-use crate::support::api::{self, Api, Http, node};
+use crate::support::api::{self, Api, Http};
 use crate::support::netns::{Netns, server_and_client};
 use crate::support::service::{Home, Service, program, signal};
 
