@@ -49,12 +49,12 @@ pub async fn serve(loaded: Loaded, asked: CancellationToken) -> anyhow::Result<(
         None => asked.clone(),
     };
     raise_file_limit();
-    let backend = open_sled(&config.data_dir)?;
+    let backend = open_sled(&config.data_dir, config.store.snapshot_period)?;
     let (store, writer, opened) = Store::open(backend, catalog, now_secs())?;
     let known = Box::new(directory::Known(store.clone()));
     let (timeline, timeline_writer) = Timeline::start(&config.data_dir, known)
         .with_context(|| format!("timeline in {}", config.data_dir.display()))?;
-    tell_opened(&opened);
+    tell_opened(&store, &opened);
     let metrics = observe::recorder();
     let render_metrics = metrics.handle();
     // A second service in one process (a test) keeps the first one's.
@@ -203,7 +203,13 @@ async fn drain(mut tasks: JoinSet<anyhow::Result<()>>) {
     }
 }
 
-fn tell_opened(opened: &crate::store::Opened) {
+fn tell_opened(store: &Store, opened: &crate::store::Opened) {
+    if let Some(rebuilt) = &store.health().rebuilt {
+        emit(&Event::Failed {
+            about: "store",
+            error: rebuilt.clone(),
+        });
+    }
     for (reservation, refusal) in &opened.set_aside {
         emit(&Event::SetAside {
             machine: reservation.title().to_owned(),

@@ -10,6 +10,7 @@ pub mod reader;
 mod replicas;
 mod reservations;
 mod services;
+mod store;
 mod subnets;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,8 @@ pub use self::replicas::{DEFAULT_TTL_SECS, Replicas};
 pub use self::reservations::default_id;
 use self::reservations::read_reservations;
 use self::services::{read_bind, read_dhcp, read_tls};
+pub use self::store::Store;
+use self::store::read_store;
 use self::subnets::read_subnets;
 use crate::dhcp::answer::Mode;
 use crate::dhcp::limit::Limit;
@@ -53,6 +56,7 @@ pub const DEFAULT_TRANSFERS_PER_CLIENT: usize = 512;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub data_dir: PathBuf,
+    pub store: Store,
     pub dhcp: Dhcp,
     pub subnets: Vec<Subnet>,
     /// DHCP options for every client.
@@ -220,6 +224,7 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
     let dhcp = read_dhcp(&mut root.section("dhcp"), &mut lines);
     let grpc = read_grpc(&mut root.section("grpc"), &mut lines);
     let artifacts = artifacts::read(root);
+    let store = read_store(&mut root.section("store"));
     let replicas = replicas::read(root, false);
     let options = read_options(root);
     let subnets = read_subnets(root);
@@ -230,6 +235,7 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
     let reservations = read_reservations(root, &subnets, common, profiles);
     Config {
         data_dir,
+        store,
         dhcp,
         subnets: subnets.into_iter().map(|at| at.value).collect(),
         options,
