@@ -7,6 +7,7 @@ mod groups;
 mod grpc;
 mod layers;
 pub mod reader;
+mod replicas;
 mod reservations;
 mod services;
 mod store;
@@ -26,6 +27,7 @@ pub use self::grpc::{Grpc, GrpcListen};
 pub use self::layers::read_local_boot;
 use self::layers::read_options;
 use self::reader::{At, Problem, Reader, Section};
+pub use self::replicas::{DEFAULT_TTL_SECS, Replicas};
 pub use self::reservations::default_id;
 use self::reservations::read_reservations;
 use self::services::{read_bind, read_dhcp, read_tls};
@@ -71,6 +73,8 @@ pub struct Config {
     pub vars: Vars,
     pub groups: Vec<Group>,
     pub artifacts: Artifacts,
+    /// None: nobody answers clients with this service.
+    pub replicas: Option<Replicas>,
     /// Those of the file, each with its line.
     pub reservations: Vec<At<Reservation>>,
     /// The line of every path and address in it, for problems that only the machine it runs on can show.
@@ -221,6 +225,7 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
     let grpc = read_grpc(&mut root.section("grpc"), &mut lines);
     let artifacts = artifacts::read(root);
     let store = read_store(&mut root.section("store"));
+    let replicas = replicas::read(root, false);
     let options = read_options(root);
     let subnets = read_subnets(root);
     let classes = read_classes(root, &subnets);
@@ -262,6 +267,7 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
         vars,
         groups,
         artifacts,
+        replicas,
         reservations,
         lines,
     }
