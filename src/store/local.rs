@@ -60,7 +60,7 @@ pub struct Local {
     /// What was found, until it is asked for.
     found: Option<Records>,
     health: Health,
-    _lock: File,
+    lock: File,
 }
 
 /// When snapshots are taken.
@@ -132,8 +132,13 @@ impl Local {
             found: Some(records),
             health,
             layout,
-            _lock: lock,
+            lock,
         })
+    }
+
+    /// Closes the database; the directory stays this process's alone as long as the lock is kept.
+    pub(super) fn into_lock(self) -> File {
+        self.lock
     }
 
     /// Has the database catch up on a thread of its own, and a snapshot taken if one is due. What is written meanwhile goes into

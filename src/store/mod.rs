@@ -7,6 +7,7 @@
 //! Bindings are promised in memory first, by whoever decides, with nobody in between; nothing that was promised is
 //! acknowledged before it is on disk. A promise that cannot be written is an offer, which runs out.
 
+pub mod care;
 mod commit;
 pub mod etcd;
 pub mod export;
