@@ -12,7 +12,7 @@ use clap_complete::Shell;
 use crate::exit::{Exit, Failure};
 use crate::qemu::{Arch, Firmware};
 use crate::server::{Access, Place, Server};
-use crate::vars;
+use crate::{vars, wanted};
 
 /// Boots machines off the network jack: reservations of a running bootjackd, and a lab to try it in
 #[derive(Debug, Parser)]
@@ -105,6 +105,42 @@ pub enum Command {
 
         #[command(subcommand)]
         command: MachineCommand,
+    },
+
+    /// Make reservations what files say: create and update only what differs
+    ///
+    /// A file is YAML or JSON: `reservations:` and a list, or one reservation in each document. A reservation of a file is the whole
+    /// of it: what it does not say is empty. Everything is checked before the first write, here and by bootjackd.
+    #[command(after_help = Exit::help())]
+    Apply {
+        #[command(flatten)]
+        api: ApiArgs,
+
+        #[command(flatten)]
+        args: ApplyArgs,
+    },
+
+    /// Show what apply would change; exit status 0: nothing, 9: something
+    #[command(after_help = Exit::help())]
+    Diff {
+        #[command(flatten)]
+        api: ApiArgs,
+
+        #[command(flatten)]
+        args: FileArgs,
+    },
+
+    /// Take reservations over from dnsmasq, ISC dhcpd, Kea or pvmlab
+    ///
+    /// Prints what comes over, everything that does not and why, and the subnets for bootjackd.toml. Nothing is written or sent
+    /// unless --to or --apply says so.
+    #[command(after_help = Exit::help())]
+    Import {
+        #[command(flatten)]
+        api: ApiArgs,
+
+        #[command(flatten)]
+        args: ImportArgs,
     },
 
     /// Wait until a machine is installed, runs, or has failed
@@ -310,6 +346,88 @@ pub struct UpdateArgs {
     pub etag: Option<String>,
 }
 
+/// Files of reservations.
+#[derive(Debug, Args)]
+pub struct FileArgs {
+    /// File, or directory of *.yaml, *.yml and *.json; - is standard input; may be given several times
+    #[arg(long, short = 'f', required = true, value_name = "FILE")]
+    pub file: Vec<PathBuf>,
+
+    /// Label everything in the files bootjack/owner=NAME, and touch nothing that has another owner
+    #[arg(long, value_name = "NAME", value_parser = owner)]
+    pub owner: Option<String>,
+
+    /// Delete what has this owner and is in none of the files
+    #[arg(long, requires = "owner")]
+    pub prune: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    #[command(flatten)]
+    pub files: FileArgs,
+
+    /// Check everything, show what would change, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// Whose files they are
+    #[arg(value_enum)]
+    pub from: ImportFrom,
+
+    /// Files or directories; what they include is read too
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<String>,
+
+    /// Directory that holds a copy of the other host's files: /etc/… that they include is looked for in it
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+
+    /// Profile that all of them boot
+    #[arg(long)]
+    pub profile: Option<String>,
+
+    /// Label for all of them; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    pub label: Vec<(String, String)>,
+
+    /// Label all of them bootjack/owner=NAME, so that apply --prune knows them as its own
+    #[arg(long, value_name = "NAME", value_parser = owner)]
+    pub owner: Option<String>,
+
+    /// Write them to a file for bootjack apply; - is standard output
+    #[arg(long, value_name = "FILE")]
+    pub to: Option<PathBuf>,
+
+    /// Send them to bootjackd: create what is not there, update what differs
+    #[arg(long, conflicts_with_all = ["to", "dry_run"])]
+    pub apply: bool,
+
+    /// Change nothing, as without --apply
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Take over the rest though some lines cannot be read
+    #[arg(long)]
+    pub skip_invalid: bool,
+}
+
+/// Servers that reservations can come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ImportFrom {
+    /// dnsmasq.conf, a directory of such files, hosts files, /etc/ethers
+    Dnsmasq,
+    /// dhcpd.conf
+    IscDhcpd,
+    /// kea-dhcp4.conf
+    Kea,
+    /// Virtual machines: ~/.pvmlab/vms
+    Pvmlab,
+}
+
 /// Variables for the profile's templates.
 #[derive(Debug, Args)]
 pub struct VarArgs {
@@ -448,10 +566,26 @@ pub fn command() -> clap::Command {
 }
 
 impl Cli {
+    /// How answers are printed.
+    pub fn format(&self) -> Format {
+        match &self.command {
+            Command::Reservation { api, .. }
+            | Command::Machine { api, .. }
+            | Command::Apply { api, .. }
+            | Command::Diff { api, .. }
+            | Command::Import { api, .. }
+            | Command::Wait { api, .. } => api.format(),
+            Command::Lab(_) | Command::Completion { .. } => Format::Table,
+        }
+    }
+
     /// What stands after the verb wins.
     fn merged(mut self) -> Self {
         if let Command::Reservation { api, .. }
         | Command::Machine { api, .. }
+        | Command::Apply { api, .. }
+        | Command::Diff { api, .. }
+        | Command::Import { api, .. }
         | Command::Wait { api, .. } = &mut self.command
         {
             api.server = api.server.take().or(self.api.server.take());
@@ -459,6 +593,23 @@ impl Cli {
             api.output = api.output.or(self.api.output);
         }
         self
+    }
+}
+
+/// `KEY=VALUE`.
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) =
+        (text.split_once('=')).ok_or_else(|| format!("wanted KEY=VALUE, got `{text}`"))?;
+    wanted::check_label(key, value)?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// A name that can be a label's value, and is not empty.
+fn owner(text: &str) -> Result<String, String> {
+    wanted::check_label(wanted::OWNER, text)?;
+    match text.is_empty() {
+        true => Err("wanted a name".to_owned()),
+        false => Ok(text.to_owned()),
     }
 }
 

@@ -9,6 +9,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod apply;
 mod cli;
 mod client;
 mod commands;
@@ -16,15 +17,20 @@ mod config;
 mod console;
 mod exit;
 mod host;
+mod import;
 mod network;
+mod options;
 mod output;
 mod paths;
 mod plan;
 mod process;
 mod qemu;
+mod refusal;
 mod server;
 mod steps;
+mod tree;
 mod vars;
+mod wanted;
 mod waterfall;
 mod yaml;
 
@@ -35,6 +41,7 @@ use cli::Command;
 
 fn main() -> ExitCode {
     let cli = cli::parse();
+    let is_for_programs = cli.format().is_for_programs();
     let done = match cli.command {
         Command::Reservation { api, command } => api
             .server()
@@ -45,13 +52,27 @@ fn main() -> ExitCode {
         Command::Wait { api, args } => api
             .server()
             .and_then(|server| commands::wait::run(&args, &server, api.format())),
+        Command::Apply { api, args } => api
+            .server()
+            .and_then(|server| commands::apply::run(&args, &server, api.format())),
+        Command::Diff { api, args } => api
+            .server()
+            .and_then(|server| commands::apply::diff(&args, &server, api.format())),
+        Command::Import { api, args } => {
+            commands::import::run(&args, || api.server(), api.format())
+        }
         Command::Lab(args) => commands::lab::run(&args),
         Command::Completion { shell } => commands::completion::run(shell),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let _ = writeln!(std::io::stderr(), "bootjack: {failure}");
+            let _ = match is_for_programs {
+                true => writeln!(std::io::stderr(), "{}", failure.as_json()),
+                // What differs was shown.
+                false if failure.message.is_empty() => Ok(()),
+                false => writeln!(std::io::stderr(), "bootjack: {failure}"),
+            };
             failure.exit.into()
         }
     }

@@ -67,7 +67,8 @@ fn number(value: f64) -> Json {
     serde_json::Number::from_f64(value).map_or(Json::Null, Json::Number)
 }
 
-fn from_json(value: Json) -> Value {
+/// JSON as a protobuf value.
+pub fn from_json(value: Json) -> Value {
     let kind = match value {
         Json::Null => Kind::NullValue(0),
         Json::Bool(value) => Kind::BoolValue(value),

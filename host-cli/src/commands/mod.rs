@@ -1,6 +1,8 @@
 //! One file per verb.
 
+pub mod apply;
 pub mod completion;
+pub mod import;
 pub mod lab;
 pub mod machine;
 pub mod reservation;
