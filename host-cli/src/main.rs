@@ -15,6 +15,7 @@ mod client;
 mod commands;
 mod config;
 mod console;
+mod container;
 mod exit;
 mod host;
 mod import;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
             commands::import::run(&args, || api.server(), api.format())
         }
         Command::Lab(args) => commands::lab::run(&args),
+        Command::Image { command } => commands::image::run(&command),
         Command::Completion { shell } => commands::completion::run(shell),
     };
     match done {

@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod completion;
+pub mod image;
 pub mod import;
 pub mod lab;
 pub mod machine;
