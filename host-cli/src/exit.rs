@@ -87,6 +87,21 @@ impl Failure {
         }
     }
 
+    /// Several that do not depend on each other: all are said, the first sets the exit status. None is no failure.
+    pub fn of_many(failures: Vec<Self>) -> Result<(), Self> {
+        let messages: Vec<&str> = failures.iter().map(|f| f.message.as_str()).collect();
+        let message = messages.join("\nbootjack: ");
+        let details: Vec<Detail> = failures.iter().flat_map(|f| f.details.clone()).collect();
+        match failures.into_iter().next() {
+            None => Ok(()),
+            Some(first) => Err(Self {
+                message,
+                details,
+                ..first
+            }),
+        }
+    }
+
     /// For programs: every key always, null for none.
     pub fn as_json(&self) -> serde_json::Value {
         let text = |text: &str| match text {

@@ -17,6 +17,7 @@ mod config;
 mod console;
 mod container;
 mod exit;
+mod follow;
 mod host;
 mod import;
 mod network;
@@ -41,7 +42,7 @@ use std::process::ExitCode;
 use cli::Command;
 
 fn main() -> ExitCode {
-    let cli = cli::parse();
+    let mut cli = cli::parse();
     let is_for_programs = cli.format().is_for_programs();
     let done = match cli.command {
         Command::Reservation { api, command } => api
@@ -53,6 +54,21 @@ fn main() -> ExitCode {
         Command::Wait { api, args } => api
             .server()
             .and_then(|server| commands::wait::run(&args, &server, api.format())),
+        Command::Lease { api, command } => api
+            .server()
+            .and_then(|server| commands::lease::run(command, &server, api.format())),
+        Command::Operation { api, command } => api
+            .server()
+            .and_then(|server| commands::operation::run(command, &server, api.format())),
+        Command::Profile { api, command } => api
+            .server()
+            .and_then(|server| commands::profile::run(command, &server, api.format())),
+        Command::Artifact { api, command } => api
+            .server()
+            .and_then(|server| commands::artifact::run(command, &server, api.format())),
+        Command::Server { api, command } => api
+            .server()
+            .and_then(|server| commands::server::run(command, &server, api.format())),
         Command::Apply { api, args } => api
             .server()
             .and_then(|server| commands::apply::run(&args, &server, api.format())),

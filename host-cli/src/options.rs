@@ -185,6 +185,17 @@ pub fn value_of(code: u8, kind: Kind, parts: &[&str]) -> Result<Json, String> {
     })
 }
 
+/// The value of an option that a reservation calls so, as far as its name is known here; the service knows the rest.
+pub fn typed_of(name: &str, text: &str) -> Result<Json, String> {
+    let known = KNOWN.iter().find(|known| known.ours == name);
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    match (known, name.strip_prefix("option_").map(str::parse::<u8>)) {
+        (Some(known), _) => typed(known.kind, &parts),
+        (None, Some(Ok(code))) => value(code, &parts),
+        _ => Ok(Json::from(text)),
+    }
+}
+
 fn looks_like(parts: &[&str]) -> Kind {
     let all = |is_it: fn(&str) -> bool| !parts.is_empty() && parts.iter().all(|part| is_it(part));
     if all(|part| part.parse::<Ipv4Addr>().is_ok()) {

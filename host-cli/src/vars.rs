@@ -6,6 +6,8 @@ use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
 use serde_json::Value as Json;
 
+use crate::options;
+
 /// Variables by name.
 pub type Vars = BTreeMap<String, Value>;
 
@@ -27,6 +29,13 @@ pub fn json(argument: &str) -> Result<(String, Value), String> {
         format!("{key}: wanted JSON, got `{value}` ({error}); for plain text use --var")
     })?;
     Ok((key, from_json(value)))
+}
+
+/// `name=value` of a DHCP option, by what the option is made of; a list is parted by commas.
+pub fn option(argument: &str) -> Result<(String, Value), String> {
+    let (name, text) = split(argument)?;
+    let value = options::typed_of(&name, text).map_err(|problem| format!("{name}: {problem}"))?;
+    Ok((name, from_json(value)))
 }
 
 /// A file's text: one JSON object.

@@ -62,24 +62,17 @@ impl<'a> Sender<'a> {
     /// All reservations that fit the filter.
     pub async fn list(&self, filter: &str) -> Result<Vec<Reservation>, Failure> {
         let mut api = self.api.clone();
-        let mut all = Vec::new();
-        let mut page_token = String::new();
-        loop {
+        let all = client::all_pages(async |page_token| {
             let request = ListReservationsRequest {
                 page_size: 0,
                 page_token,
                 filter: filter.to_owned(),
             };
-            let answer = api.list_reservations(request).await;
-            let page = answer
-                .map_err(|status| client::refused(self.server, &status))?
-                .into_inner();
-            all.extend(page.reservations);
-            page_token = page.next_page_token;
-            if page_token.is_empty() {
-                return Ok(all);
-            }
-        }
+            let page = api.list_reservations(request).await?.into_inner();
+            Ok((page.reservations, page.next_page_token))
+        });
+        let all = all.await;
+        all.map_err(|status| client::refused(self.server, &status))
     }
 
     /// Asks whether every step would be taken that waits for no other.

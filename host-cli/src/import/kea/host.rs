@@ -198,15 +198,7 @@ mod tests {
             .collect();
         assert_eq!(
             told,
-            [
-                (2, false),
-                (2, false),
-                (3, false),
-                (3, false),
-                (4, true),
-                (5, true),
-                (6, true)
-            ]
+            [(2, false), (3, false), (4, true), (5, true), (6, true)]
         );
     }
 }
