@@ -11,6 +11,7 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::commands::replicas::ReplicasCommand;
 use crate::exit::{Exit, Failure};
 use crate::qemu::{Arch, Firmware};
 use crate::server::{Access, Place, Server};
@@ -112,6 +113,16 @@ pub enum Command {
 
         #[command(subcommand)]
         command: MachineCommand,
+    },
+
+    /// Which of several bootjackd that share one etcd answers whom; without a verb, lists them
+    #[command(visible_alias = "replica", after_help = Exit::help())]
+    Replicas {
+        #[command(flatten)]
+        api: ApiArgs,
+
+        #[command(subcommand)]
+        command: Option<ReplicasCommand>,
     },
 
     /// Who holds which address
@@ -473,6 +484,7 @@ pub fn command() -> clap::Command {
         "reservation",
         "machine",
         "lease",
+        "replicas",
         "operation",
         "profile",
         "artifact",
@@ -490,6 +502,7 @@ impl Command {
             Self::Reservation { api, .. }
             | Self::Machine { api, .. }
             | Self::Lease { api, .. }
+            | Self::Replicas { api, .. }
             | Self::Operation { api, .. }
             | Self::Profile { api, .. }
             | Self::Artifact { api, .. }
@@ -522,7 +535,7 @@ impl Cli {
 }
 
 /// `90`, `90s`, `5m` or `1m 30s`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     if let Ok(secs) = text.parse() {
         return Ok(Duration::from_secs(secs));
     }

@@ -7,4 +7,5 @@ pub mod convert;
 mod events;
 pub mod listen;
 mod machines;
+pub mod replicas;
 pub mod server;

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use bootjack_api::v1;
 use bootjack_api::v1::dhcp_server::{Dhcp, DhcpServer};
 use bootjack_api::v1::machines_server::MachinesServer;
+use bootjack_api::v1::replicas_server::ReplicasServer;
 use bootjack_api::v1::reservations_server::{Reservations, ReservationsServer};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -16,6 +17,7 @@ use super::accept::accept;
 use super::convert;
 use super::listen::Bound;
 use super::machines::Lives;
+use super::replicas;
 use crate::catalog::Change;
 use crate::dhcp::answer::Mode;
 use crate::dhcp::bootfile::BootServers;
@@ -37,6 +39,7 @@ pub struct World {
     pub store: Store,
     pub timeline: Timeline,
     pub explainer: Explainer,
+    pub replicas: replicas::Service,
 }
 
 /// Serves on all of these sockets until `stop`; calls that run by then are finished.
@@ -49,6 +52,9 @@ pub async fn serve(
     health.set_serving::<ReservationsServer<Service>>().await;
     health.set_serving::<DhcpServer<Explainer>>().await;
     health.set_serving::<MachinesServer<Lives>>().await;
+    health
+        .set_serving::<ReplicasServer<replicas::Service>>()
+        .await;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
@@ -58,10 +64,12 @@ pub async fn serve(
         store,
         timeline,
         explainer,
+        replicas,
     } = world;
     let lives = Lives::new(store.clone(), timeline, stop.clone());
     Server::builder()
         .add_service(DhcpServer::new(explainer))
+        .add_service(ReplicasServer::new(replicas))
         .add_service(MachinesServer::new(lives))
         .add_service(ReservationsServer::new(Service { store }))
         .add_service(health_service)

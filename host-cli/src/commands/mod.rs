@@ -10,6 +10,7 @@ pub mod lease;
 pub mod machine;
 pub mod operation;
 pub mod profile;
+pub mod replicas;
 pub mod reservation;
 pub mod server;
 pub mod wait;
