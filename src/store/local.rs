@@ -289,11 +289,14 @@ impl Backend for Local {
         self.behind.get_or_insert_with(Instant::now);
         for change in changes {
             if let RecordChange::Revision(revision) = change {
-                self.acknowledge(*revision)?;
+                // The write is durable, and cannot be taken back: the note only shows later what a disk forgot.
+                let noted = self.acknowledge(*revision);
+                self.note(noted);
             }
         }
         self.end(false);
-        if self.journal.length() > LONGEST_JOURNAL || self.checkpointed.elapsed() >= LONGEST_WAIT {
+        let longest_wait = LONGEST_WAIT.min(self.snapshots.period);
+        if self.journal.length() > LONGEST_JOURNAL || self.checkpointed.elapsed() >= longest_wait {
             let begun = self.begin(false);
             self.note(begun);
         }
