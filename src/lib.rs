@@ -11,13 +11,15 @@
 //! floor 4  main  app/  cli                                       start, wire, drain, exit
 //! floor 3  dhcp/{server,rogue,prober}  ndp/server  tftp/{server,session,places,content}
 //!          http/{server,machine,attempt,files,artifacts,connections,pace,tls,secrets}
-//!          grpc/{server,listen,accept,connection,convert,machines,events}
+//!          grpc/{server,listen,accept,connection,convert,errors,filter,paging,mask,values}
+//!          grpc/{dhcp,machines,machine_filter,events,leases,lease_filter,lease_message,lease_watch,operations}
+//!          grpc/{reservations,reservation_filter,reservation_watch,batch}
 //!                                                                the shells: bytes in, bytes out
 //! floor 2  store/  observe/  net  artifact/{store,fetch,import}   shared machinery with effects
 //! floor 1  dhcp/{request,view,answer,decide,pool,proxy,bootfile,options,chosen,reply,route,explain,probe,pcap,limit}
 //!                                                                pure: protocol and policy
 //!          ndp/advertisement  tftp/{packet,terms,resolve,transfer,patience}  http/{document,access,callback}  render/
-//!          catalog  bindings  lifecycle  stalls  lint/  config/  artifact/{name,used,inside,iso}
+//!          catalog  bindings  lifecycle  convergence  stalls  lint/  config/  artifact/{name,used,inside,iso}
 //! floor 0  model/                                                the nouns
 //! ```
 //!
@@ -44,6 +46,7 @@ pub mod bindings;
 pub mod catalog;
 pub mod cli;
 pub mod config;
+pub mod convergence;
 pub mod dhcp;
 pub mod grpc;
 pub mod http;
