@@ -348,6 +348,7 @@ impl Backend for Sled {
             trouble: self.trouble.clone(),
             journal_bytes: self.journal.length(),
             journal_age_secs: behind.map_or(0, |since| since.elapsed().as_secs()),
+            ..Health::default()
         }
     }
 
