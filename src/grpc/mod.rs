@@ -19,6 +19,7 @@ mod machines;
 mod mask;
 mod operations;
 mod paging;
+pub mod replicas;
 mod reservation_filter;
 mod reservation_watch;
 mod reservations;

@@ -5,6 +5,7 @@ use bootjack_api::v1::dhcp_server::DhcpServer;
 use bootjack_api::v1::leases_server::LeasesServer;
 use bootjack_api::v1::machines_server::MachinesServer;
 use bootjack_api::v1::operations_server::OperationsServer;
+use bootjack_api::v1::replicas_server::ReplicasServer;
 use bootjack_api::v1::reservations_server::ReservationsServer;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -15,6 +16,7 @@ use super::leases::Held;
 use super::listen::Bound;
 use super::machines::Lives;
 use super::operations::Moves;
+use super::replicas;
 use super::reservations::Service;
 use crate::observe::timeline::Timeline;
 use crate::store::Store;
@@ -24,6 +26,7 @@ pub struct World {
     pub store: Store,
     pub timeline: Timeline,
     pub explainer: Explainer,
+    pub replicas: replicas::Service,
 }
 
 /// Serves on all of these sockets until `stop`; calls that run by then are finished.
@@ -38,6 +41,9 @@ pub async fn serve(
     health.set_serving::<MachinesServer<Lives>>().await;
     health.set_serving::<LeasesServer<Held>>().await;
     health.set_serving::<OperationsServer<Moves>>().await;
+    health
+        .set_serving::<ReplicasServer<replicas::Service>>()
+        .await;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
@@ -47,12 +53,14 @@ pub async fn serve(
         store,
         timeline,
         explainer,
+        replicas,
     } = world;
     let lives = Lives::new(store.clone(), timeline.clone(), stop.clone());
     let held = Held::new(store.clone(), stop.clone());
     let moves = Moves::new(store.clone(), timeline, stop.clone());
     Server::builder()
         .add_service(DhcpServer::new(explainer))
+        .add_service(ReplicasServer::new(replicas))
         .add_service(MachinesServer::new(lives))
         .add_service(LeasesServer::new(held))
         .add_service(OperationsServer::new(moves))

@@ -9,22 +9,28 @@
 
 mod commit;
 pub mod etcd;
+pub mod export;
 pub mod feed;
 mod job;
 mod journal;
+mod layout;
 mod leases;
+mod local;
 mod machines;
 mod memory;
 pub mod profiles;
+mod rebuild;
 mod record;
 mod remote;
 mod sled;
+mod snapshot;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use thiserror::Error;
@@ -34,9 +40,9 @@ use self::commit::{Committer, may_hold};
 use self::feed::Feed;
 use self::job::Job;
 pub use self::leases::ReleaseError;
+pub use self::local::Local;
 pub use self::machines::{Act, ActError, Moved};
 pub use self::memory::Memory;
-pub use self::sled::Sled;
 use crate::bindings::Bindings;
 use crate::catalog::{Catalog, Change, Refusal};
 use crate::model::{BindingChange, Lease, Machine, Profile, Reservation};
@@ -138,6 +144,8 @@ pub struct Health {
     pub journal_bytes: u64,
     /// How long the database has been behind, in seconds; 0 if it has everything.
     pub journal_age_secs: u64,
+    /// That the database had to be rebuilt when it was opened, why, and from what; none if it had not.
+    pub rebuilt: Option<String>,
     /// Since when the backend cannot be reached, in unix time; none while it can.
     pub away_since_secs: Option<u64>,
 }
@@ -498,9 +506,12 @@ impl Writer {
     }
 }
 
-/// Opens the database in `data_dir`, which is made if it is missing, for one process alone.
-pub fn open_sled(data_dir: &Path) -> Result<Box<dyn Backend>, StoreError> {
-    Ok(Box::new(Sled::open(data_dir)?))
+/// Opens the store in `data_dir`, which is made if it is missing, for one process alone.
+pub fn open_sled(
+    data_dir: &Path,
+    snapshot_period: Duration,
+) -> Result<Box<dyn Backend>, StoreError> {
+    Ok(Box::new(Local::open(data_dir, snapshot_period)?))
 }
 
 #[cfg(test)]
