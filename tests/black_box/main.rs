@@ -6,6 +6,7 @@
 mod artifact;
 mod check;
 mod cli;
+mod container;
 mod crash;
 mod dhcp_clients;
 mod dhcp_packets;

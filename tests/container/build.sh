@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the Dockerfile with buildah where no registry of images can be reached: on a base of distribution packages, with this
 # machine's Rust lent to it.
-#   in:      OUT_DIR, in a checkout whose crates have been fetched; packages: deploy/packages.sh test
+#   in:      OUT_DIR; packages: deploy/packages.sh build test
 #   out:     OUT_DIR/dockerfile.tar (an OCI archive) and OUT_DIR/bootjackd (the program in it); nothing is done where they are newer than the
 #            sources
 #   refuses: systems without apt; users who are not root
@@ -18,6 +18,7 @@ exec 9>"$out/.lock"
 flock 9
 newer=$(find Cargo.toml Cargo.lock Dockerfile api deploy/profiles ipxe src "$0" -newer "$out/dockerfile.tar" -print -quit 2>/dev/null || echo all)
 [ -n "$newer" ] || exit 0
+[ "$(id -u)" -eq 0 ] || fail "wanted root, got $(id -un); run: deploy/as-root.sh $0 $1"
 
 # Images and containers of our own, beside none of the user's.
 export CONTAINERS_STORAGE_CONF=$out/storage.conf
@@ -41,6 +42,7 @@ if ! buildah inspect --type image bootjack-test-rust >/dev/null 2>&1; then
 fi
 
 say "building the Dockerfile"
+cargo fetch --quiet --locked
 rm -f "$out/dockerfile.tar"
 buildah build --quiet --isolation chroot --network host \
     --volume "$(rustc --print sysroot):/usr/local/rust:ro" \

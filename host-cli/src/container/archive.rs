@@ -82,10 +82,7 @@ pub fn pack(image: &Image, entries: &[Entry]) -> Result<Vec<u8>, String> {
     described.set_platform(Some(platform));
     // What podman and skopeo, and containerd, take a name from.
     described.set_annotations(Some(HashMap::from([
-        (
-            "org.opencontainers.image.ref.name".to_owned(),
-            tag.clone(),
-        ),
+        ("org.opencontainers.image.ref.name".to_owned(), tag.clone()),
         (
             "io.containerd.image.name".to_owned(),
             format!("docker.io/library/{tag}"),
