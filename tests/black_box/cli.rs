@@ -23,7 +23,7 @@ pub struct Server {
     pub home: Home,
     _service: Service,
     netns: Netns,
-    pub client: Netns,
+    _client: Netns,
 }
 
 pub fn serve(more: &str) -> Server {
@@ -34,7 +34,7 @@ pub fn serve(more: &str) -> Server {
         home,
         _service: service,
         netns,
-        client,
+        _client: client,
     }
 }
 
