@@ -8,6 +8,7 @@ mod artifact;
 mod check;
 mod cli;
 mod cli_verbs;
+mod container;
 mod crash;
 mod dhcp_clients;
 mod dhcp_packets;
