@@ -6,6 +6,7 @@ mod bind;
 mod directory;
 mod documents;
 mod explain;
+mod facts;
 mod health;
 mod load;
 mod port;
@@ -29,11 +30,14 @@ pub use self::explain::{Asked, explain};
 pub use self::health::health;
 pub use self::load::{BadConfig, Loaded, load};
 use self::ports::Ports;
+use crate::artifact::store::Artifacts;
+use crate::config::own_profiles_dir;
 use crate::grpc;
 use crate::model::Event;
 use crate::net::now_secs;
 use crate::observe::timeline::Timeline;
 use crate::observe::{self, emit};
+use crate::store::profiles::Places;
 use crate::store::{Store, open_sled};
 
 /// How long requests that run may take to finish once the service is asked to stop.
@@ -72,8 +76,11 @@ pub async fn serve(loaded: Loaded, asked: CancellationToken) -> anyhow::Result<(
     let ports = Ports::open(config.clone(), store.clone(), known, stop.clone()).await?;
     let bound = bind::bind(&config).await?;
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
-    let profiles = config.boot.profiles.clone();
-    let reloading = reload::Reloader::new(store.clone(), profiles)?;
+    let places = Places {
+        own: Some(own_profiles_dir(&config.data_dir)),
+        dir: config.boot.profiles.clone(),
+    };
+    let reloading = reload::Reloader::new(store.clone(), places.clone())?;
     tokio::spawn(reloading.keep_watching(stop.clone()));
     tokio::spawn(watch::keep_watching(
         store.clone(),
@@ -110,6 +117,10 @@ pub async fn serve(loaded: Loaded, asked: CancellationToken) -> anyhow::Result<(
         timeline,
         explainer,
         replicas: grpc::replicas::Service { desk },
+        places,
+        artifacts: Artifacts::new(&config.artifacts_dir()),
+        upstream: config.artifacts.upstream.clone(),
+        facts: facts::of(&config, &store),
     };
     let serving = grpc::server::serve(bound.grpc, world, stop.clone());
     tasks.spawn(async move {
