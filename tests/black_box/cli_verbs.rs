@@ -331,7 +331,10 @@ fn profiles_are_put_looked_at_fetched_and_deleted() {
         .write("mine/tiny-2/profile.toml", "description = 7\n");
     let (status, _, err) = lab.types(&["profile", "put", dir]);
     assert_eq!(status, Some(3), "{err}");
-    assert!(err.contains("profile.toml"), "{err}");
+    assert!(
+        err.contains("line 1, description: wanted a string"),
+        "{err}"
+    );
     lab.json(&[
         "reservation",
         "create",
