@@ -284,7 +284,8 @@ mod tests {
     /// Files that are there are read by people and broken by people: whatever stands in them, a reader ends and says something.
     #[test]
     fn no_text_is_too_broken_to_be_read() {
-        const SAMPLES: [(&str, fn(&[String], &dyn Files) -> Imported, &str); 5] = [
+        type Reads = fn(&[String], &dyn Files) -> Imported;
+        const SAMPLES: [(&str, Reads, &str); 5] = [
             (
                 "d.conf",
                 dnsmasq::read,
