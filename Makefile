@@ -56,6 +56,7 @@ lab: packages-build
 test-needs:
 	deploy/packages.sh build test
 	deploy/unpack.sh target/test/relay isc-dhcp-relay
+	deploy/unpack.sh target/test/dhcpd isc-dhcp-server
 	deploy/unpack.sh target/test/etcd etcd-server etcd-client
 	deploy/guest/tiny.sh target/guest/tiny-x86_64 x86_64
 	deploy/guest/debian.sh target/guest/debian-x86_64 x86_64
