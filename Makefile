@@ -80,10 +80,11 @@ bench:
 	deploy/packages.sh build bench
 	benches/kea.sh target/bench/kea
 	benches/tftpd-hpa.sh target/bench/tftpd-hpa
-	cargo bench --bench dhcp --bench field --bench api --bench tftp --no-run
+	cargo bench --bench dhcp --bench field --bench api --bench store --bench tftp --no-run
 	cargo bench --offline --bench dhcp
 	env "$(AS_ROOT)" cargo bench --offline --bench field
 	env "$(AS_ROOT)" cargo bench --offline --bench api
+	cargo bench --offline --bench store
 	env "$(AS_ROOT)" cargo bench --offline --bench tftp
 
 lint:

@@ -29,5 +29,6 @@ mod metrics;
 mod profiles;
 mod replicas_group;
 mod serve;
+mod store;
 mod support;
 mod tftp;
