@@ -23,6 +23,7 @@ mod interfaces;
 mod lifecycle;
 mod metrics;
 mod profiles;
+mod replicas;
 mod replicas_group;
 mod serve;
 mod support;
