@@ -1,11 +1,27 @@
-//! gRPC (`bootjack.v1`). `listen` binds, `accept` takes connections, `connection` is one; `convert` turns messages into values and
-//! refusals into statuses; `server` has the services, `machines` is the one of that name, `events` its stream.
+//! gRPC (`bootjack.v1`). `listen` binds, `accept` takes connections, `connection` is one; `server` says which services there are, each in
+//! a file of its name. `errors` turns refusals into statuses; `filter`, `paging`, `mask` and `values` are what calls have in common.
 
 mod accept;
+mod batch;
 mod connection;
 pub mod convert;
+mod dhcp;
+mod errors;
 mod events;
+mod filter;
+mod lease_filter;
+mod lease_message;
+mod lease_watch;
+mod leases;
 pub mod listen;
+mod machine_filter;
 mod machines;
+mod mask;
+mod operations;
+mod paging;
 pub mod replicas;
+mod reservation_filter;
+mod reservation_watch;
+mod reservations;
 pub mod server;
+mod values;
