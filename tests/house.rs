@@ -106,6 +106,7 @@ const ROOMS: &[Room] = &[
             "dhcp/probe",
             "dhcp/pcap",
             "dhcp/limit",
+            "dhcp/copies",
         ],
         &["dhcp/view"],
     ),

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer::{Mode, answer};
 use super::bootfile::{BootServers, Bootfile};
+use super::copies::Copies;
 use super::decide::Answer;
 use super::limit::Limiter;
 use super::peers::{Ours, Sorting};
@@ -59,6 +60,8 @@ pub struct Server {
     pub store: Store,
     /// Those that answer other clients, if there are any.
     pub replicas: Option<Arc<Known>>,
+    /// What they sent on and others sent as well.
+    pub copies: Copies,
 }
 
 /// A packet to answer.
@@ -189,11 +192,28 @@ impl Server {
                 || self.is_reserved(&request),
             )?,
         };
+        if self.replicas.is_some() && self.is_copy(&request, &datagram) {
+            let dhcp = describe(&self.interface, &request);
+            let reason = Silence::Copy;
+            emit(&Event::Silent { dhcp, reason });
+            return None;
+        }
         Some(Asked {
             request,
             datagram,
             ours,
         })
+    }
+
+    /// Whether a relay agent has sent the packet to several replicas.
+    fn is_copy(&mut self, request: &Request, datagram: &Datagram) -> bool {
+        let now_ms = self.now_ms();
+        let from = datagram.from.filter(|_| !request.giaddr.is_unspecified());
+        from.is_some_and(|from| self.copies.holds(datagram.octets, *from.ip(), now_ms))
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Whether the client has an address of its own where it is.
@@ -227,7 +247,7 @@ impl Server {
         if request.xid != 0 && request.xid == self.own_xid.load(Ordering::Relaxed) {
             return None;
         }
-        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now_ms = self.now_ms();
         if let Some(client) = request.client()
             && !self.limiter.admits(&client, now_ms)
         {

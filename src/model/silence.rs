@@ -59,6 +59,8 @@ pub enum Silence {
     Overtaken,
     /// Another replica answers this client (RFC 3074).
     NotOurs,
+    /// The same packet came another way too, and is answered.
+    Copy,
 }
 
 /// Why a REQUEST was refused with a NAK.
@@ -109,11 +111,17 @@ impl Silence {
             Self::StoreFailed => "store_failed",
             Self::Overtaken => "overtaken",
             Self::NotOurs => "not_ours",
+            Self::Copy => "copy",
         }
     }
 }
 
 impl Silence {
+    /// Whether another replica, or another copy of the packet, is what tells the machine's story.
+    pub fn is_told_elsewhere(self) -> bool {
+        matches!(self, Self::NotOurs | Self::Copy)
+    }
+
     /// Whether the operator must act, or else machines stay without an address.
     pub fn needs_a_human(self) -> bool {
         matches!(
