@@ -150,6 +150,10 @@ impl Committer {
             if let Err(away) = self.backend.catch_up() {
                 break (draft, answers, Err(away));
             }
+            if self.backend.was_made() {
+                self.take_in_news();
+                break (self.draft(), answers, Ok(()));
+            }
         };
         self.publish(draft, outcome.is_ok());
         if outcome.is_err() {

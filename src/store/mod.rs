@@ -114,6 +114,12 @@ pub trait Backend: Send {
         Ok(())
     }
 
+    /// After `StoreError::Overtaken` and `catch_up`: whether it was this one's own write that stood in the way, of which no answer
+    /// had come. It is among the news.
+    fn was_made(&mut self) -> bool {
+        false
+    }
+
     /// The lease of this address that is kept, as far as it is known.
     fn kept(&self, _address: std::net::Ipv4Addr) -> Option<Lease> {
         None
@@ -272,35 +278,22 @@ impl Store {
         catalog: Catalog,
         now_secs: u64,
     ) -> Result<(Self, Writer, Opened), StoreError> {
-        let records = backend.load()?;
-        let mut opened = Opened::default();
-        let mut catalog = catalog;
-        for reservation in records.reservations {
-            match catalog.with(&Change::Create(reservation.clone())) {
-                Ok(next) => catalog = next,
-                Err(refusal) => opened.set_aside.push((reservation, refusal)),
+        let (catalog, leases, revision, opened) = loop {
+            let (catalog, leases, revision, opened, changes) =
+                assemble(&mut *backend, &catalog, now_secs)?;
+            let written = match changes.as_slice() {
+                [] => Ok(()),
+                changes => backend.write(changes),
+            };
+            match written {
+                // Others start at the same time.
+                Err(StoreError::Overtaken) => {}
+                written => {
+                    written?;
+                    break (catalog, leases, revision, opened);
+                }
             }
-        }
-        let (leases, revoked): (Vec<Lease>, Vec<Lease>) = records
-            .leases
-            .into_iter()
-            .partition(|lease| may_hold(&catalog, lease));
-        opened.revoked = revoked;
-        let forgotten: Vec<RecordChange> = opened
-            .revoked
-            .iter()
-            .map(|lease| RecordChange::DeleteLease(lease.address))
-            .collect();
-        let (catalog, settled) = machines::opened(
-            catalog,
-            records.machines,
-            |id| opened.set_aside.iter().any(|(aside, _)| aside.id == id),
-            now_secs,
-        );
-        let changes = [forgotten, settled].concat();
-        if !changes.is_empty() {
-            backend.write(&changes)?;
-        }
+        };
         let mut bindings: Bindings = leases.into_iter().collect();
         for reservation in catalog.reservations(None) {
             reservation
@@ -311,7 +304,7 @@ impl Store {
         let aside: Vec<&str> = (opened.set_aside.iter())
             .map(|(reservation, _)| reservation.id.as_str())
             .collect();
-        let feed = Feed::new(feed::origin(&catalog, &aside), records.revision);
+        let feed = Feed::new(feed::origin(&catalog, &aside), revision);
         let shared = Arc::new(Shared {
             feed,
             catalog: ArcSwap::from_pointee(catalog),
@@ -322,7 +315,7 @@ impl Store {
         let mut committer = Committer {
             backend,
             shared: shared.clone(),
-            revision: records.revision,
+            revision: revision,
             set_aside: opened
                 .set_aside
                 .iter()
@@ -496,6 +489,45 @@ impl Writer {
         let _ = self.jobs.blocking_send(Job::Close);
         self.thread.join().map_err(|_| StoreError::Stopped)
     }
+}
+
+/// What the backend keeps, held against what the configuration says: the whole catalog, the leases that can be held, the
+/// revision, what was found, and what is to be written before anything is served.
+#[allow(clippy::type_complexity)]
+fn assemble(
+    backend: &mut dyn Backend,
+    configured: &Catalog,
+    now_secs: u64,
+) -> Result<(Catalog, Vec<Lease>, u64, Opened, Vec<RecordChange>), StoreError> {
+    let records = backend.load()?;
+    let mut opened = Opened::default();
+    let mut catalog = configured.clone();
+    for reservation in records.reservations {
+        match catalog.with(&Change::Create(reservation.clone())) {
+            Ok(next) => catalog = next,
+            Err(refusal) => opened.set_aside.push((reservation, refusal)),
+        }
+    }
+    let (leases, revoked): (Vec<Lease>, Vec<Lease>) = records
+        .leases
+        .into_iter()
+        .partition(|lease| may_hold(&catalog, lease));
+    opened.revoked = revoked;
+    let forgotten: Vec<RecordChange> = opened
+        .revoked
+        .iter()
+        .map(|lease| RecordChange::DeleteLease(lease.address))
+        .collect();
+    // Of a reservation that stands in another's configuration file.
+    let is_shared = backend.is_shared();
+    let (catalog, settled) = machines::opened(
+        catalog,
+        records.machines,
+        |id| is_shared || opened.set_aside.iter().any(|(aside, _)| aside.id == id),
+        now_secs,
+    );
+    let changes = [forgotten, settled].concat();
+    Ok((catalog, leases, records.revision, opened, changes))
 }
 
 /// Opens the database in `data_dir`, which is made if it is missing, for one process alone.
