@@ -14,7 +14,7 @@
 //!          grpc/{server,listen,accept,connection,convert,machines,events}
 //!                                                                the shells: bytes in, bytes out
 //! floor 2  store/  observe/  net  artifact/{store,fetch,import}   shared machinery with effects
-//! floor 1  dhcp/{request,view,answer,decide,pool,proxy,bootfile,options,chosen,reply,route,explain,probe,pcap,limit}
+//! floor 1  dhcp/{request,view,answer,away,decide,pool,proxy,bootfile,options,chosen,reply,route,explain,probe,pcap,limit}
 //!                                                                pure: protocol and policy
 //!          ndp/advertisement  tftp/{packet,terms,resolve,transfer,patience}  http/{document,access,callback}  render/
 //!          catalog  bindings  lifecycle  stalls  lint/  config/  artifact/{name,used,inside,iso}

@@ -7,6 +7,7 @@ mod directory;
 mod documents;
 mod explain;
 mod health;
+mod keep;
 mod load;
 mod port;
 mod ports;
@@ -33,7 +34,7 @@ use crate::model::Event;
 use crate::net::now_secs;
 use crate::observe::timeline::Timeline;
 use crate::observe::{self, emit};
-use crate::store::{Store, open_sled};
+use crate::store::Store;
 
 /// How long requests that run may take to finish once the service is asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -42,12 +43,13 @@ const DRAIN: Duration = Duration::from_secs(10);
 pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()> {
     let Loaded { config, catalog } = loaded;
     raise_file_limit();
-    let backend = open_sled(&config.data_dir)?;
-    let (store, writer, opened) = Store::open(backend, catalog, now_secs())?;
+    let Some((store, writer, opened)) = keep::open(&config, catalog, &stop).await? else {
+        return Ok(());
+    };
     let known = Box::new(directory::Known(store.clone()));
     let (timeline, timeline_writer) = Timeline::start(&config.data_dir, known)
         .with_context(|| format!("timeline in {}", config.data_dir.display()))?;
-    tell_opened(&opened);
+    tell_opened(&store, &opened);
     let metrics = observe::recorder();
     let render_metrics = metrics.handle();
     // A second service in one process (a test) keeps the first one's.
@@ -181,7 +183,13 @@ async fn drain(mut tasks: JoinSet<anyhow::Result<()>>) {
     }
 }
 
-fn tell_opened(opened: &crate::store::Opened) {
+fn tell_opened(store: &Store, opened: &crate::store::Opened) {
+    if let Some(rebuilt) = &store.health().rebuilt {
+        emit(&Event::Failed {
+            about: "store",
+            error: rebuilt.clone(),
+        });
+    }
     for (reservation, refusal) in &opened.set_aside {
         emit(&Event::SetAside {
             machine: reservation.title().to_owned(),

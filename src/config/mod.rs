@@ -3,12 +3,14 @@
 
 mod artifacts;
 mod classes;
+mod etcd;
 mod groups;
 mod grpc;
 mod layers;
 pub mod reader;
 mod reservations;
 mod services;
+mod store;
 mod subnets;
 
 use std::collections::BTreeMap;
@@ -19,6 +21,7 @@ use std::time::Duration;
 pub use self::artifacts::{Artifacts, Upstream};
 pub use self::classes::parse_arch;
 use self::classes::read_classes;
+pub use self::etcd::{Backend, Etcd};
 use self::groups::read_groups;
 use self::grpc::read_grpc;
 pub use self::grpc::{Grpc, GrpcListen};
@@ -28,6 +31,8 @@ use self::reader::{At, Problem, Reader, Section};
 pub use self::reservations::default_id;
 use self::reservations::read_reservations;
 use self::services::{read_bind, read_dhcp, read_tls};
+pub use self::store::Store;
+use self::store::read_store;
 use self::subnets::read_subnets;
 use crate::dhcp::answer::Mode;
 use crate::dhcp::limit::Limit;
@@ -51,6 +56,7 @@ pub const DEFAULT_TRANSFERS_PER_CLIENT: usize = 512;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub data_dir: PathBuf,
+    pub store: Store,
     pub dhcp: Dhcp,
     pub subnets: Vec<Subnet>,
     /// DHCP options for every client.
@@ -216,6 +222,7 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
     let dhcp = read_dhcp(&mut root.section("dhcp"), &mut lines);
     let grpc = read_grpc(&mut root.section("grpc"), &mut lines);
     let artifacts = artifacts::read(root);
+    let store = read_store(&mut root.section("store"), &mut lines);
     let options = read_options(root);
     let subnets = read_subnets(root);
     let classes = read_classes(root, &subnets);
@@ -225,6 +232,7 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
     let reservations = read_reservations(root, &subnets, common, profiles);
     Config {
         data_dir,
+        store,
         dhcp,
         subnets: subnets.into_iter().map(|at| at.value).collect(),
         options,

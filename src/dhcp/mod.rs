@@ -4,6 +4,7 @@
 //! owns the sockets; `rogue` looks for other servers, `prober` for holders of an address.
 
 pub mod answer;
+pub mod away;
 pub mod bootfile;
 pub mod chosen;
 pub mod decide;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Mode, answer};
+use super::away::within_what_is_kept;
 use super::bootfile::{BootServers, Bootfile};
 use super::decide::Answer;
 use super::limit::Limiter;
@@ -82,6 +83,8 @@ struct Outcomes {
     /// To be told when the change at the same place is on disk.
     waiting: Batch,
     changes: Vec<BindingChange>,
+    /// While the store is away: what it keeps.
+    kept: Option<Arc<Bindings>>,
 }
 
 /// Sends replies of one port, from whichever thread.
@@ -126,8 +129,12 @@ impl Server {
             .filter_map(|datagram| Some((self.parse(&datagram)?, datagram)))
             .collect();
         let store = self.store.clone();
+        let kept = store.kept_while_away();
         let outcomes = store.decide(|catalog, bindings| {
-            let mut outcomes = Outcomes::default();
+            let mut outcomes = Outcomes {
+                kept,
+                ..Outcomes::default()
+            };
             for (request, datagram) in &requests {
                 self.prepare(request, datagram, catalog, bindings, &mut outcomes, now);
             }
@@ -137,6 +144,7 @@ impl Server {
             ready,
             waiting,
             changes,
+            ..
         } = outcomes;
         let sender = Sender {
             server_id: self.server_id,
@@ -209,7 +217,10 @@ impl Server {
             });
         };
         dhcp.machine = view.reservation.map(|r| r.title().to_owned());
-        let (decision, bootfile) = answer(request, self.port, self.mode, &self.boot, &view);
+        let (mut decision, bootfile) = answer(request, self.port, self.mode, &self.boot, &view);
+        if let Some(kept) = &outcomes.kept {
+            decision = within_what_is_kept(decision, &view, kept);
+        }
         let probe = self.prober.wanted(&decision, &view);
         let must_be_kept = matches!(&decision.change, Some(BindingChange::Put(lease)) if lease.state != LeaseState::Offered);
         let batch = match must_be_kept {
@@ -266,6 +277,7 @@ impl Sender {
             let reason = match &written {
                 Ok(accepted) if accepted.get(at) == Some(&true) => None,
                 Ok(_) => Some(Silence::Overtaken),
+                Err(StoreError::Away(_)) => Some(Silence::StoreUnavailable),
                 Err(_) => Some(Silence::StoreFailed),
             };
             at += 1;

@@ -21,6 +21,7 @@ const MACHINES: &str = "bootjack_machines";
 const JOURNAL: &str = "bootjack_store_journal_bytes";
 const JOURNAL_AGE: &str = "bootjack_store_journal_age_seconds";
 const TROUBLE: &str = "bootjack_store_trouble";
+const UP: &str = "bootjack_store_up";
 
 /// Upper bounds, each where a reader would act otherwise.
 const REPLY_BOUNDS: &[f64] = &[
@@ -59,6 +60,8 @@ pub struct Standing {
     pub journal: (u64, u64),
     /// Whether the store fails in the background.
     pub store_in_trouble: bool,
+    /// Whether the store that replicas share cannot be reached.
+    pub store_is_away: bool,
 }
 
 /// What counts and measures. It is to be tidied up now and then, or it keeps every sample until somebody looks.
@@ -109,6 +112,10 @@ pub fn register<'a>(installing: impl Iterator<Item = &'a str>) {
     describe_gauge!(
         TROUBLE,
         "Whether the store fails at something that is not a write"
+    );
+    describe_gauge!(
+        UP,
+        "Whether the store can be written to; 0 while the one that replicas share is away"
     );
     for reply in REPLIES {
         let _ = histogram!(REPLY, "reply" => reply);
@@ -169,6 +176,7 @@ pub fn show(standing: &Standing) {
     let (journal, age) = standing.journal;
     gauge!(JOURNAL).set(journal as f64);
     gauge!(JOURNAL_AGE).set(age as f64);
+    gauge!(UP).set(f64::from(u8::from(!standing.store_is_away)));
     gauge!(TROUBLE).set(f64::from(u8::from(standing.store_in_trouble)));
 }
 

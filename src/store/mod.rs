@@ -7,36 +7,44 @@
 //! Bindings are promised in memory first, by whoever decides, with nobody in between; nothing that was promised is
 //! acknowledged before it is on disk. A promise that cannot be written is an offer, which runs out.
 
+mod assemble;
 mod commit;
 pub mod etcd;
+pub mod export;
 pub mod feed;
 mod job;
 mod journal;
+mod layout;
 mod leases;
+mod local;
 mod machines;
 mod memory;
 pub mod profiles;
+mod rebuild;
 mod record;
 mod remote;
 mod sled;
+mod snapshot;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-use self::commit::{Committer, may_hold};
+use self::assemble::{Assembled, assemble};
+use self::commit::Committer;
 use self::feed::Feed;
 use self::job::Job;
 pub use self::leases::ReleaseError;
+pub use self::local::Local;
 pub use self::machines::{Act, ActError, Moved};
 pub use self::memory::Memory;
-pub use self::sled::Sled;
 use crate::bindings::Bindings;
 use crate::catalog::{Catalog, Change, Refusal};
 use crate::model::{BindingChange, Lease, Machine, Profile, Reservation};
@@ -124,6 +132,11 @@ pub trait Backend: Send {
     fn kept(&self, _address: std::net::Ipv4Addr) -> Option<Lease> {
         None
     }
+
+    /// All of them.
+    fn all_kept(&self) -> Vec<Lease> {
+        Vec::new()
+    }
 }
 
 /// What others have written.
@@ -144,6 +157,8 @@ pub struct Health {
     pub journal_bytes: u64,
     /// How long the database has been behind, in seconds; 0 if it has everything.
     pub journal_age_secs: u64,
+    /// That the database had to be rebuilt when it was opened, why, and from what; none if it had not.
+    pub rebuilt: Option<String>,
     /// Since when the backend cannot be reached, in unix time; none while it can.
     pub away_since_secs: Option<u64>,
 }
@@ -243,10 +258,18 @@ struct Shared {
     bindings: Mutex<Bindings>,
     feed: Feed,
     health: ArcSwap<Health>,
+    /// While the backend is away: the leases that it keeps.
+    kept: ArcSwapOption<Bindings>,
 }
 
 impl Shared {
-    fn set_health(&self, health: Health) {
+    fn set_health(&self, backend: &dyn Backend) {
+        let health = backend.health();
+        let is_away = health.away_since_secs.is_some();
+        if is_away != self.kept.load().is_some() {
+            let kept = is_away.then(|| Arc::new(backend.all_kept().into_iter().collect()));
+            self.kept.store(kept);
+        }
         self.health.store(Arc::new(health));
     }
 
@@ -278,22 +301,12 @@ impl Store {
         catalog: Catalog,
         now_secs: u64,
     ) -> Result<(Self, Writer, Opened), StoreError> {
-        let (catalog, leases, revision, opened) = loop {
-            let (catalog, leases, revision, opened, changes) =
-                assemble(&mut *backend, &catalog, now_secs)?;
-            let written = match changes.as_slice() {
-                [] => Ok(()),
-                changes => backend.write(changes),
-            };
-            match written {
-                // Others start at the same time.
-                Err(StoreError::Overtaken) => {}
-                written => {
-                    written?;
-                    break (catalog, leases, revision, opened);
-                }
-            }
-        };
+        let Assembled {
+            catalog,
+            leases,
+            revision,
+            opened,
+        } = assemble(&mut *backend, &catalog, now_secs)?;
         let mut bindings: Bindings = leases.into_iter().collect();
         for reservation in catalog.reservations(None) {
             reservation
@@ -310,6 +323,7 @@ impl Store {
             catalog: ArcSwap::from_pointee(catalog),
             bindings: Mutex::new(bindings),
             health: ArcSwap::from_pointee(backend.health()),
+            kept: ArcSwapOption::empty(),
         });
         let (jobs, waiting) = mpsc::channel(WAITING_JOBS);
         let mut committer = Committer {
@@ -392,9 +406,15 @@ impl Store {
         self.shared.health.load_full()
     }
 
-    /// Whether what is decided now cannot be kept: those that are known are answered from memory, and nobody else.
+    /// While the backend cannot be reached: the leases that it is known to keep. What is promised beside them may be promised by
+    /// somebody else too.
+    pub fn kept_while_away(&self) -> Option<Arc<Bindings>> {
+        self.shared.kept.load_full()
+    }
+
+    /// Whether the backend cannot be reached.
     pub fn is_away(&self) -> bool {
-        self.shared.health.load().away_since_secs.is_some()
+        self.shared.kept.load().is_some()
     }
 
     /// The name of the machine that has this address, as far as reservations and leases say.
@@ -491,48 +511,12 @@ impl Writer {
     }
 }
 
-/// What the backend keeps, held against what the configuration says: the whole catalog, the leases that can be held, the
-/// revision, what was found, and what is to be written before anything is served.
-#[allow(clippy::type_complexity)]
-fn assemble(
-    backend: &mut dyn Backend,
-    configured: &Catalog,
-    now_secs: u64,
-) -> Result<(Catalog, Vec<Lease>, u64, Opened, Vec<RecordChange>), StoreError> {
-    let records = backend.load()?;
-    let mut opened = Opened::default();
-    let mut catalog = configured.clone();
-    for reservation in records.reservations {
-        match catalog.with(&Change::Create(reservation.clone())) {
-            Ok(next) => catalog = next,
-            Err(refusal) => opened.set_aside.push((reservation, refusal)),
-        }
-    }
-    let (leases, revoked): (Vec<Lease>, Vec<Lease>) = records
-        .leases
-        .into_iter()
-        .partition(|lease| may_hold(&catalog, lease));
-    opened.revoked = revoked;
-    let forgotten: Vec<RecordChange> = opened
-        .revoked
-        .iter()
-        .map(|lease| RecordChange::DeleteLease(lease.address))
-        .collect();
-    // Of a reservation that stands in another's configuration file.
-    let is_shared = backend.is_shared();
-    let (catalog, settled) = machines::opened(
-        catalog,
-        records.machines,
-        |id| is_shared || opened.set_aside.iter().any(|(aside, _)| aside.id == id),
-        now_secs,
-    );
-    let changes = [forgotten, settled].concat();
-    Ok((catalog, leases, records.revision, opened, changes))
-}
-
-/// Opens the database in `data_dir`, which is made if it is missing, for one process alone.
-pub fn open_sled(data_dir: &Path) -> Result<Box<dyn Backend>, StoreError> {
-    Ok(Box::new(Sled::open(data_dir)?))
+/// Opens the store in `data_dir`, which is made if it is missing, for one process alone.
+pub fn open_sled(
+    data_dir: &Path,
+    snapshot_period: Duration,
+) -> Result<Box<dyn Backend>, StoreError> {
+    Ok(Box::new(Local::open(data_dir, snapshot_period)?))
 }
 
 #[cfg(test)]

@@ -122,7 +122,7 @@ listen = "198.18.0.1:80"
         &said_of(&Home::new(), config),
         &[
             "line 1, dat_dir: unknown key; did you mean data_dir?",
-            "line 2, wholly_unknown: unknown key; known here: boot, data_dir, tftp, http, secrets, admin, dhcp, grpc, artifacts, artifact, options, subnet, class, vars, group, reservation",
+            "line 2, wholly_unknown: unknown key; known here: boot, data_dir, tftp, http, secrets, admin, dhcp, grpc, artifacts, artifact, store, options, subnet, class, vars, group, reservation",
             "line 4, dhcp.interface: unknown key; did you mean dhcp.interfaces?",
             "line 7, subnet[0].ruoter: unknown key; did you mean subnet[0].router?",
             "line 9, tftp.lissten: unknown key; did you mean tftp.listen?",

@@ -173,7 +173,9 @@ impl Etcd {
                     .collect();
                 let (changes, problems) = self.mirror.hear(events, revision);
                 if let Some(problem) = problems.first() {
-                    self.trouble = Some(format!("a record of another replica is passed over: {problem}"));
+                    self.trouble = Some(format!(
+                        "a record of another replica is passed over: {problem}"
+                    ));
                 }
                 if !changes.is_empty() {
                     self.news.push(News::Changes(changes));
@@ -244,7 +246,8 @@ impl Etcd {
             }
             Ok(committed) => {
                 self.answered();
-                self.repeated = (plan.head.filter(|_| committed.was_repeated)).map(|(head, _)| head.by);
+                self.repeated =
+                    (plan.head.filter(|_| committed.was_repeated)).map(|(head, _)| head.by);
                 self.overtaken(compared, committed);
                 Err(StoreError::Overtaken)
             }
@@ -552,6 +555,10 @@ impl Backend for Etcd {
 
     fn kept(&self, address: Ipv4Addr) -> Option<Lease> {
         self.mirror.lease(address).cloned()
+    }
+
+    fn all_kept(&self) -> Vec<Lease> {
+        self.mirror.leases().cloned().collect()
     }
 
     fn was_made(&mut self) -> bool {

@@ -104,7 +104,11 @@ impl Move {
     /// Waits for its end. It is over too if somebody else has made it.
     pub(super) async fn end(self) -> Result<(), EtcdError> {
         let ended = self.task.await;
-        ended.unwrap_or_else(|_| Err(EtcdError::Away("the move of a batch was cut off".to_owned())))
+        ended.unwrap_or_else(|_| {
+            Err(EtcdError::Away(
+                "the move of a batch was cut off".to_owned(),
+            ))
+        })
     }
 }
 

@@ -69,15 +69,14 @@ pub(super) fn decode(name: &str, value: Option<&Bytes>) -> Result<Item, String> 
     let of = |problem: String| format!("{name}: {problem}");
     if let Some(id) = name.strip_prefix(RESERVATION) {
         return Ok(Item::Record(match value {
-            Some(octets) => RecordChange::PutReservation(
-                record::parse::<Reservation>(octets).map_err(of)?,
-            ),
+            Some(octets) => {
+                RecordChange::PutReservation(record::parse::<Reservation>(octets).map_err(of)?)
+            }
             None => RecordChange::DeleteReservation(id.to_owned()),
         }));
     }
     if let Some(address) = name.strip_prefix(LEASE) {
-        let address: Ipv4Addr =
-            (address.parse()).map_err(|_| format!("{name}: is no address"))?;
+        let address: Ipv4Addr = (address.parse()).map_err(|_| format!("{name}: is no address"))?;
         return Ok(Item::Record(match value {
             Some(octets) => {
                 let lease = record::parse::<Lease>(octets).map_err(of)?;
@@ -91,9 +90,7 @@ pub(super) fn decode(name: &str, value: Option<&Bytes>) -> Result<Item, String> 
     }
     if let Some(id) = name.strip_prefix(MACHINE) {
         return Ok(Item::Record(match value {
-            Some(octets) => {
-                RecordChange::PutMachine(record::parse::<Machine>(octets).map_err(of)?)
-            }
+            Some(octets) => RecordChange::PutMachine(record::parse::<Machine>(octets).map_err(of)?),
             None => RecordChange::DeleteMachine(id.to_owned()),
         }));
     }

@@ -19,7 +19,9 @@ pub(super) fn pack<'a>(entries: impl Iterator<Item = &'a Entry>) -> Result<Vec<B
     for (name, value) in entries {
         let size = 9 + name.len() + value.as_ref().map_or(0, Bytes::len);
         if size >= LARGEST_PART {
-            return Err(format!("{name} has {size} octets; etcd takes no more than {LARGEST_PART}"));
+            return Err(format!(
+                "{name} has {size} octets; etcd takes no more than {LARGEST_PART}"
+            ));
         }
         if part.len() + size > LARGEST_PART {
             parts.push(part.split().freeze());
