@@ -113,7 +113,7 @@ const ROOMS: &[Room] = &[
     // The two that are handed the world whole.
     room(
         1,
-        &["dhcp/view", "dhcp/explain"],
+        &["dhcp/view", "dhcp/explain", "dhcp/away"],
         &[
             "catalog",
             "bindings",

@@ -7,6 +7,7 @@ mod directory;
 mod documents;
 mod explain;
 mod health;
+mod keep;
 mod load;
 mod port;
 mod ports;
@@ -34,7 +35,7 @@ use crate::model::Event;
 use crate::net::now_secs;
 use crate::observe::timeline::Timeline;
 use crate::observe::{self, emit};
-use crate::store::{Store, open_sled};
+use crate::store::Store;
 
 /// How long requests that run may take to finish once the service is asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -49,8 +50,9 @@ pub async fn serve(loaded: Loaded, asked: CancellationToken) -> anyhow::Result<(
         None => asked.clone(),
     };
     raise_file_limit();
-    let backend = open_sled(&config.data_dir, config.store.snapshot_period)?;
-    let (store, writer, opened) = Store::open(backend, catalog, now_secs())?;
+    let Some((store, writer, opened)) = keep::open(&config, catalog, &asked).await? else {
+        return Ok(());
+    };
     let known = Box::new(directory::Known(store.clone()));
     let (timeline, timeline_writer) = Timeline::start(&config.data_dir, known)
         .with_context(|| format!("timeline in {}", config.data_dir.display()))?;

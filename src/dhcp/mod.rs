@@ -5,6 +5,7 @@
 //! owns the sockets and `peers` sends to other replicas what is theirs; `rogue` looks for other servers, `prober` for holders of an address.
 
 pub mod answer;
+pub mod away;
 pub mod bootfile;
 pub mod chosen;
 pub mod copies;

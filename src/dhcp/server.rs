@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Mode, answer};
+use super::away::within_what_is_kept;
 use super::bootfile::{BootServers, Bootfile};
 use super::copies::Copies;
 use super::decide::Answer;
@@ -96,6 +97,8 @@ struct Outcomes {
     /// To be told when the change at the same place is on disk.
     waiting: Batch,
     changes: Vec<BindingChange>,
+    /// While the store is away: what it keeps.
+    kept: Option<Arc<Bindings>>,
 }
 
 /// Sends replies of one port, from whichever thread.
@@ -143,8 +146,12 @@ impl Server {
             .filter_map(|datagram| self.take(datagram, sorting.as_mut()))
             .collect();
         let store = self.store.clone();
+        let kept = store.kept_while_away();
         let outcomes = store.decide(|catalog, bindings| {
-            let mut outcomes = Outcomes::default();
+            let mut outcomes = Outcomes {
+                kept,
+                ..Outcomes::default()
+            };
             let own_slices = sorting.as_ref().map_or(Slices::ALL, |sorting| {
                 sorting.withdraw(bindings);
                 sorting.own_slices()
@@ -161,6 +168,7 @@ impl Server {
             ready,
             waiting,
             changes,
+            ..
         } = outcomes;
         let sender = Sender {
             server_id: self.server_id,
@@ -293,7 +301,10 @@ impl Server {
         view.own_slices = own_slices;
         view.server_id = ours.named.unwrap_or(view.server_id);
         dhcp.machine = view.reservation.map(|r| r.title().to_owned());
-        let (decision, bootfile) = answer(request, self.port, self.mode, &self.boot, &view);
+        let (mut decision, bootfile) = answer(request, self.port, self.mode, &self.boot, &view);
+        if let Some(kept) = &outcomes.kept {
+            decision = within_what_is_kept(decision, &view, kept);
+        }
         let probe = self.prober.wanted(&decision, &view);
         let must_be_kept = matches!(&decision.change, Some(BindingChange::Put(lease)) if lease.state != LeaseState::Offered);
         let batch = match must_be_kept {
@@ -350,6 +361,7 @@ impl Sender {
             let reason = match &written {
                 Ok(accepted) if accepted.get(at) == Some(&true) => None,
                 Ok(_) => Some(Silence::Overtaken),
+                Err(StoreError::Away(_)) => Some(Silence::StoreUnavailable),
                 Err(_) => Some(Silence::StoreFailed),
             };
             at += 1;

@@ -55,6 +55,8 @@ pub enum Silence {
     NotTheHolder,
     /// The store would not take the lease, so that it could not be promised.
     StoreFailed,
+    /// The store that replicas share is away: nothing new is granted, since another may be granting it.
+    StoreUnavailable,
     /// Between decision and commit the address went to somebody else.
     Overtaken,
     /// Another replica answers this client (RFC 3074).
@@ -109,6 +111,7 @@ impl Silence {
             Self::Released => "released",
             Self::NotTheHolder => "not_the_holder",
             Self::StoreFailed => "store_failed",
+            Self::StoreUnavailable => "store_unavailable",
             Self::Overtaken => "overtaken",
             Self::NotOurs => "not_ours",
             Self::Copy => "copy",
@@ -126,7 +129,10 @@ impl Silence {
     pub fn needs_a_human(self) -> bool {
         matches!(
             self,
-            Self::PoolExhausted | Self::ReservedAddressDeclined | Self::StoreFailed
+            Self::PoolExhausted
+                | Self::ReservedAddressDeclined
+                | Self::StoreFailed
+                | Self::StoreUnavailable
         )
     }
 }

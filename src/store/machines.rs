@@ -172,14 +172,14 @@ pub(super) fn forget(draft: &mut Draft, id: &str) {
 pub(super) fn opened(
     mut catalog: Catalog,
     machines: Vec<Machine>,
-    is_set_aside: impl Fn(&str) -> bool,
+    may_be_anothers: impl Fn(&str) -> bool,
     now_secs: u64,
 ) -> (Catalog, Vec<RecordChange>) {
     let mut changes = Vec::new();
     for machine in machines {
         if catalog.by_id(&machine.id).is_some() {
             catalog = catalog.with_machine(machine);
-        } else if !is_set_aside(&machine.id) {
+        } else if !may_be_anothers(&machine.id) {
             changes.push(RecordChange::DeleteMachine(machine.id));
         }
     }

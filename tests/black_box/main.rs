@@ -14,6 +14,7 @@ mod dhcp_relay;
 mod disk_image;
 mod documents;
 mod etcd_client;
+mod etcd_store;
 mod firmware;
 mod firmware_proxy;
 mod grpc;
