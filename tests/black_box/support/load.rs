@@ -24,7 +24,7 @@ const MOST_REQUESTS: u32 = 4;
 pub enum Path {
     /// They broadcast.
     Segment,
-    /// A relay agent with this card and address sends to one of these servers after the other.
+    /// A relay agent with this card and address sends to one of these servers, and what is sent again to the next.
     Relayed {
         agent: Mac,
         giaddr: Ipv4Addr,
@@ -78,6 +78,8 @@ struct Client {
     packet: Packet,
     begun: Instant,
     sent: Instant,
+    /// How often it has sent what was not answered.
+    tries: usize,
     requests: u32,
 }
 
@@ -88,7 +90,6 @@ struct Crowd {
     /// By xid.
     clients: BTreeMap<u32, Client>,
     begun: u32,
-    next_server: usize,
 }
 
 impl Load {
@@ -101,7 +102,6 @@ impl Load {
             seen: Arc::clone(&seen),
             clients: BTreeMap::new(),
             begun: 0,
-            next_server: 0,
         };
         let ending = is_ending.clone();
         let thread = Some(std::thread::spawn(move || crowd.work(&ending)));
@@ -190,16 +190,17 @@ impl Crowd {
         let client = Client {
             begun: now,
             sent: now,
+            tries: 0,
             requests: 0,
             packet,
         };
-        self.send(&client.packet);
+        self.send(&client.packet, client.tries);
         self.clients.insert(client.packet.xid, client);
         self.note(|_| ());
     }
 
     fn send_again(&mut self, now: Instant) {
-        let mut late: Vec<Packet> = Vec::new();
+        let mut late: Vec<(Packet, usize)> = Vec::new();
         for client in self.clients.values_mut() {
             if now.duration_since(client.sent) < PATIENCE {
                 continue;
@@ -216,12 +217,15 @@ impl Crowd {
             let waited = client.begun.elapsed().as_secs();
             client.packet.secs = u16::try_from(waited).unwrap_or(u16::MAX);
             client.sent = now;
-            late.push(client.packet.clone());
+            client.tries += 1;
+            late.push((client.packet.clone(), client.tries));
         }
-        late.iter().for_each(|packet| self.send(packet));
+        for (packet, tries) in &late {
+            self.send(packet, *tries);
+        }
     }
 
-    fn send(&mut self, packet: &Packet) {
+    fn send(&self, packet: &Packet, tries: usize) {
         let datagram = match &self.plan.path {
             Path::Segment => Udp {
                 to_mac: EVERYONE,
@@ -235,8 +239,8 @@ impl Crowd {
                 giaddr,
                 servers,
             } => {
-                let (mac, server) = servers[self.next_server % servers.len()];
-                self.next_server += 1;
+                let first = packet.chaddr[5];
+                let (mac, server) = servers[(usize::from(first) + tries) % servers.len()];
                 Udp {
                     to_mac: mac,
                     from_mac: *agent,
@@ -286,7 +290,7 @@ impl Crowd {
                     ..Packet::selecting(&reply)
                 };
                 (client.requests, client.sent) = (1, Instant::now());
-                self.send(&client.packet);
+                self.send(&client.packet, client.tries);
             }
             (ACK, true) => {
                 let granted = Granted {
@@ -306,7 +310,7 @@ impl Crowd {
                     ..Packet::discover(client.packet.chaddr)
                 };
                 (client.requests, client.sent) = (0, Instant::now());
-                self.send(&client.packet);
+                self.send(&client.packet, client.tries);
                 self.note(|seen| seen.naks += 1);
             }
             _ => {}
