@@ -7,6 +7,7 @@ mod apply;
 mod artifact;
 mod check;
 mod cli;
+mod container;
 mod cli_verbs;
 mod crash;
 mod dhcp_clients;
