@@ -329,7 +329,7 @@ impl Store {
         let mut committer = Committer {
             backend,
             shared: shared.clone(),
-            revision: revision,
+            revision,
             set_aside: opened
                 .set_aside
                 .iter()

@@ -95,20 +95,20 @@ impl Mirror {
                 }
             };
             match item {
-                Item::Record(change) => match &change {
-                    RecordChange::PutLease(lease) => {
-                        if self.know(lease.address, Some(lease.clone()), event.revision) {
-                            changes.push(change);
+                Item::Record(change) => {
+                    let is_news = match &change {
+                        RecordChange::PutLease(lease) => {
+                            self.know(lease.address, Some(lease.clone()), event.revision)
                         }
-                    }
-                    RecordChange::DeleteLease(address) => {
-                        if self.know(*address, None, event.revision) {
-                            changes.push(change);
+                        RecordChange::DeleteLease(address) => {
+                            self.know(*address, None, event.revision)
                         }
+                        _ => event.revision > own_until,
+                    };
+                    if is_news {
+                        changes.push(change);
                     }
-                    _ if event.revision > own_until => changes.push(change),
-                    _ => {}
-                },
+                }
                 Item::Head(head) => {
                     self.remember(head.by.clone());
                     if event.revision > self.head_at {

@@ -37,6 +37,7 @@ pub(super) struct Head {
 
 /// What a key and its value say.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant)] // nearly all are records
 pub(super) enum Item {
     Record(RecordChange),
     Head(Head),
