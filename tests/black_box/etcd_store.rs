@@ -442,3 +442,93 @@ fn what_was_acknowledged_outlives_the_replica_that_did() {
         }
     }
 }
+
+fn batch_of(n: usize) -> Vec<Reservation> {
+    let one = |at: usize| Reservation {
+        name: format!("reservations/batch-{at:05}"),
+        mac: format!(
+            "52:54:01:{:02x}:{:02x}:{:02x}",
+            at >> 16,
+            (at >> 8) & 255,
+            at & 255
+        ),
+        ..Reservation::default()
+    };
+    (0..n).map(one).collect()
+}
+
+fn create_all(api: &Api, parent: Vec<Reservation>) -> Result<usize, tonic::Status> {
+    use bootjack_api::v1::reservations_client::ReservationsClient;
+    use bootjack_api::v1::{BatchCreateReservationsRequest, CreateReservationRequest};
+    let requests = (parent.into_iter())
+        .map(|reservation| CreateReservationRequest {
+            reservation_id: reservation.name.replace("reservations/", ""),
+            reservation: Some(reservation),
+            ..Default::default()
+        })
+        .collect();
+    let request = BatchCreateReservationsRequest {
+        requests,
+        ..Default::default()
+    };
+    api.with(async |channel| {
+        let mut client = ReservationsClient::new(channel)
+            .max_decoding_message_size(64 << 20)
+            .max_encoding_message_size(64 << 20);
+        let made = client.batch_create_reservations(request).await?;
+        Ok(made.into_inner().reservations.len())
+    })
+}
+
+#[test]
+fn a_batch_of_ten_thousand_is_there_whole_or_not_at_all_whoever_dies() {
+    const MANY: usize = 10_000;
+    let lab = Lab::new();
+    let (mut a, b) = (lab.replica(1), lab.replica(2));
+    let mut whole = 0;
+    for round in 0..6_u64 {
+        let api = a.api();
+        let made = std::thread::scope(|scope| {
+            let call = scope.spawn(move || create_all(&api, batch_of(MANY)));
+            if round < 5 {
+                // Killed at another moment each time: as soon as something of the batch is staged, or a little later.
+                let begun = Instant::now();
+                while lab
+                    .etcd
+                    .ctl(&["get", "--prefix", "bootjack/staged/", "--keys-only"])
+                    .is_empty()
+                    && !call.is_finished()
+                    && begun.elapsed() < HANG
+                {}
+                for _ in 0..round {
+                    lab.etcd.ctl(&["get", "bootjack/revision"]);
+                }
+                let config = a.config.clone();
+                a = a.kill_and_start(&config);
+            }
+            call.join().expect("no panic")
+        });
+        let names = a.api().names();
+        let here = names.iter().filter(|name| name.contains("batch-")).count();
+        assert!(here == 0 || here == MANY, "half a batch: {here}");
+        assert!(
+            made.is_err() || here == MANY,
+            "acknowledged, and {here} are there"
+        );
+        if here == 0 {
+            continue;
+        }
+        whole += 1;
+        b.serves([0x52, 0x54, 1, 0, 0, 1], |_| true);
+        assert_eq!(b.api().names(), names, "as the other has it");
+        // It can be changed at once, whoever has to finish the move.
+        let first = b
+            .api()
+            .get("reservations/batch-00000")
+            .expect("it is there");
+        b.api().delete(&first.name, &first.etag).expect("deleted");
+        assert_eq!(b.api().names().len(), MANY - 1);
+        break;
+    }
+    assert_eq!(whole, 1, "the last one was let be");
+}

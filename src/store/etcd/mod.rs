@@ -34,3 +34,6 @@ pub use self::terms::{
     Committed, Compare, EtcdError, Event, KeyValue, LeaseId, Listing, Op, Txn, end_of_prefix,
 };
 pub use self::watch::{Seen, Watch};
+
+#[cfg(test)]
+mod tests;
