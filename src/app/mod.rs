@@ -6,6 +6,7 @@ mod bind;
 mod directory;
 mod documents;
 mod explain;
+mod facts;
 mod health;
 mod keep;
 mod load;
@@ -30,12 +31,15 @@ pub use self::explain::{Asked, explain};
 pub use self::health::health;
 pub use self::load::{BadConfig, Loaded, load};
 use self::ports::Ports;
+use crate::artifact::store::Artifacts;
+use crate::config::own_profiles_dir;
 use crate::grpc;
 use crate::model::Event;
 use crate::net::now_secs;
 use crate::observe::timeline::Timeline;
 use crate::observe::{self, emit};
 use crate::store::Store;
+use crate::store::profiles::Places;
 
 /// How long requests that run may take to finish once the service is asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -74,8 +78,11 @@ pub async fn serve(loaded: Loaded, asked: CancellationToken) -> anyhow::Result<(
     let ports = Ports::open(config.clone(), store.clone(), known, stop.clone()).await?;
     let bound = bind::bind(&config).await?;
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
-    let profiles = config.boot.profiles.clone();
-    let reloading = reload::Reloader::new(store.clone(), profiles)?;
+    let places = Places {
+        own: Some(own_profiles_dir(&config.data_dir)),
+        dir: config.boot.profiles.clone(),
+    };
+    let reloading = reload::Reloader::new(store.clone(), places.clone())?;
     tokio::spawn(reloading.keep_watching(stop.clone()));
     tokio::spawn(watch::keep_watching(
         store.clone(),
@@ -112,6 +119,10 @@ pub async fn serve(loaded: Loaded, asked: CancellationToken) -> anyhow::Result<(
         timeline,
         explainer,
         replicas: grpc::replicas::Service { desk },
+        places,
+        artifacts: Artifacts::new(&config.artifacts_dir()),
+        upstream: config.artifacts.upstream.clone(),
+        facts: facts::of(&config, &store),
     };
     let serving = grpc::server::serve(bound.grpc, world, stop.clone());
     tasks.spawn(async move {

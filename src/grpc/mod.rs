@@ -2,6 +2,7 @@
 //! a file of its name. `errors` turns refusals into statuses; `filter`, `paging`, `mask` and `values` are what calls have in common.
 
 mod accept;
+mod artifacts;
 mod batch;
 mod connection;
 pub mod convert;
@@ -19,9 +20,12 @@ mod machines;
 mod mask;
 mod operations;
 mod paging;
+mod profile_message;
+mod profiles;
 pub mod replicas;
 mod reservation_filter;
 mod reservation_watch;
 mod reservations;
 pub mod server;
+pub mod server_info;
 mod values;
