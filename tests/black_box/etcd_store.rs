@@ -488,26 +488,24 @@ fn a_batch_of_ten_thousand_is_there_whole_or_not_at_all_whoever_dies() {
     let mut whole = 0;
     for round in 0..6_u64 {
         let api = a.api();
-        let made = std::thread::scope(|scope| {
-            let call = scope.spawn(move || create_all(&api, batch_of(MANY)));
-            if round < 5 {
-                // Killed at another moment each time: as soon as something of the batch is staged, or a little later.
-                let begun = Instant::now();
-                while lab
-                    .etcd
+        let call = std::thread::spawn(move || create_all(&api, batch_of(MANY)));
+        if round < 5 {
+            // Killed at another moment each time: as soon as something of the batch is staged, or a little later.
+            let staged = || {
+                lab.etcd
                     .ctl(&["get", "--prefix", "bootjack/staged/", "--keys-only"])
-                    .is_empty()
-                    && !call.is_finished()
-                    && begun.elapsed() < HANG
-                {}
-                for _ in 0..round {
-                    lab.etcd.ctl(&["get", "bootjack/revision"]);
-                }
-                let config = a.config.clone();
-                a = a.kill_and_start(&config);
+            };
+            let begun = Instant::now();
+            while staged().is_empty() && !call.is_finished() {
+                assert!(begun.elapsed() < HANG, "nothing is staged");
             }
-            call.join().expect("no panic")
-        });
+            for _ in 0..round {
+                lab.etcd.ctl(&["get", "bootjack/revision"]);
+            }
+            let config = a.config.clone();
+            a = a.kill_and_start(&config);
+        }
+        let made = call.join().expect("no panic");
         let names = a.api().names();
         let here = names.iter().filter(|name| name.contains("batch-")).count();
         assert!(here == 0 || here == MANY, "half a batch: {here}");
