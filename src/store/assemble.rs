@@ -1,9 +1,11 @@
 //! From what a backend keeps to what is served. In: its records, and what the configuration says. Out: the whole catalog and the
 //! leases that can be held, with what was found; the backend has been told what follows from it.
 
+use std::collections::BTreeSet;
+
 use super::commit::may_hold;
 use super::{Backend, Opened, RecordChange, StoreError, machines};
-use crate::catalog::{Catalog, Change};
+use crate::catalog::Catalog;
 use crate::model::Lease;
 
 /// What a store begins with.
@@ -36,17 +38,15 @@ pub(super) fn assemble(
 
 fn read(
     backend: &mut dyn Backend,
-    mut catalog: Catalog,
+    catalog: Catalog,
     now_secs: u64,
 ) -> Result<(Assembled, Vec<RecordChange>), StoreError> {
     let records = backend.load()?;
-    let mut opened = Opened::default();
-    for reservation in records.reservations {
-        match catalog.with(&Change::Create(reservation.clone())) {
-            Ok(next) => catalog = next,
-            Err(refusal) => opened.set_aside.push((reservation, refusal)),
-        }
-    }
+    let (catalog, set_aside) = catalog.loaded(records.reservations);
+    let mut opened = Opened {
+        set_aside,
+        ..Opened::default()
+    };
     let (leases, revoked): (Vec<Lease>, Vec<Lease>) =
         (records.leases.into_iter()).partition(|lease| may_hold(&catalog, lease));
     opened.revoked = revoked;
@@ -54,10 +54,13 @@ fn read(
     let mut changes: Vec<RecordChange> = forgotten.collect();
     // Another's configuration file may have its reservation.
     let is_shared = backend.is_shared();
+    let aside: BTreeSet<&str> = (opened.set_aside.iter())
+        .map(|(reservation, _)| reservation.id.as_str())
+        .collect();
     let (catalog, settled) = machines::opened(
         catalog,
         records.machines,
-        |id| is_shared || opened.set_aside.iter().any(|(aside, _)| aside.id == id),
+        |id| is_shared || aside.contains(id),
         now_secs,
     );
     changes.extend(settled);

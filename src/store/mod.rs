@@ -8,6 +8,7 @@
 //! acknowledged before it is on disk. A promise that cannot be written is an offer, which runs out.
 
 mod assemble;
+pub mod care;
 mod commit;
 pub mod etcd;
 pub mod export;

@@ -31,5 +31,6 @@ mod profiles;
 mod replicas;
 mod replicas_group;
 mod serve;
+mod store;
 mod support;
 mod tftp;
