@@ -33,5 +33,6 @@ mod metrics;
 mod profiles;
 mod replicas_group;
 mod serve;
+mod store;
 mod support;
 mod tftp;
