@@ -23,6 +23,7 @@ mod grpc;
 mod grpc_batch;
 mod grpc_leases;
 mod grpc_profiles;
+mod grpc_python;
 mod grpc_watch;
 mod http;
 mod https;
