@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::config::{self, Config};
+use crate::config::{self, Backend, Config};
 use crate::grpc::server_info::{Degraded, Facts};
 use crate::store::Store;
 
@@ -10,9 +10,15 @@ use crate::store::Store;
 pub(super) fn of(config: &Config, store: &Store) -> Facts {
     let store = store.clone();
     Facts {
-        backend: "sled",
+        backend: match config.store.backend {
+            Backend::Sled => "sled",
+            Backend::Etcd(_) => "etcd",
+        },
         config: Arc::new(config::effective::of(config)),
-        degraded: Arc::new(move || store_in_trouble(&store).into_iter().collect()),
+        degraded: Arc::new(move || {
+            let found = [store_in_trouble(&store), store_away(&store)];
+            found.into_iter().flatten().collect()
+        }),
     }
 }
 
@@ -23,5 +29,16 @@ fn store_in_trouble(store: &Store) -> Option<Degraded> {
         state: trouble.clone(),
         consequence: "what is written is kept in the journal alone, which grows".to_owned(),
         next_step: "look at the log of bootjackd, and at the room on its disk".to_owned(),
+    })
+}
+
+fn store_away(store: &Store) -> Option<Degraded> {
+    let since = store.health().away_since_secs?;
+    Some(Degraded {
+        capability: "store".to_owned(),
+        state: format!("etcd has not answered since {since} (unix time)"),
+        consequence: "known machines are answered, new ones are not, and nothing can be written"
+            .to_owned(),
+        next_step: "look at etcd, and at the way to it: etcdctl endpoint status".to_owned(),
     })
 }

@@ -1,22 +1,26 @@
 //! The API by clients that are not ours: one in Python that learns everything by reflection, and the example of the README.
 
 use std::process::Command;
+use std::sync::LazyLock;
 
 use serde_json::{Value as Json, json};
 
 use crate::support::netns::{Netns, server_and_client};
 use crate::support::service::{Home, Service};
 
-/// The interpreter that has what the clients need.
-fn python() -> String {
-    let venv = concat!(env!("CARGO_TARGET_TMPDIR"), "/grpc-client");
-    let made = Command::new("/usr/bin/python3")
-        .args([&script(), "setup", venv])
-        .output()
-        .expect("python3 runs");
-    let said = String::from_utf8_lossy(&made.stderr);
-    assert!(made.status.success(), "{said}");
-    format!("{venv}/bin/python")
+/// The interpreter that has what the clients need; it is set up once for all tests.
+fn python() -> &'static str {
+    static PYTHON: LazyLock<String> = LazyLock::new(|| {
+        let venv = concat!(env!("CARGO_TARGET_TMPDIR"), "/grpc-client");
+        let made = Command::new("/usr/bin/python3")
+            .args([&script(), "setup", venv])
+            .output()
+            .expect("python3 runs");
+        let said = String::from_utf8_lossy(&made.stderr);
+        assert!(made.status.success(), "{said}");
+        format!("{venv}/bin/python")
+    });
+    &PYTHON
 }
 
 fn script() -> String {
@@ -25,7 +29,7 @@ fn script() -> String {
 
 /// What a Python program printed, which has to have succeeded.
 fn printed(netns: &Netns, args: &[&str]) -> String {
-    let ran = netns.command(&python()).args(args).output();
+    let ran = netns.command(python()).args(args).output();
     let ran = ran.expect("it runs");
     let said = String::from_utf8_lossy(&ran.stderr);
     assert!(ran.status.success(), "{args:?}: {said}");
