@@ -150,7 +150,10 @@ fn leases_are_followed_and_resumed() {
             .expect("a list")
             .resume_token
     };
-    let held = lab.segment.acquire(mac(0x50)).yiaddr().to_string();
+    let held = lab.segment.acquire(mac(0x50)).yiaddr();
+    let renewal = Packet::rebooting(mac(0x50), held);
+    assert_eq!(lab.segment.ask(&renewal).kind(), ACK);
+    let held = held.to_string();
     let watch = |token: &str, most| {
         let request = v1::WatchLeasesRequest {
             resume_token: token.to_owned(),
@@ -175,7 +178,7 @@ fn leases_are_followed_and_resumed() {
     assert_eq!(
         states,
         [
-            (Kind::Put, held.clone(), State::Offered),
+            (Kind::Put, held.clone(), State::Bound),
             (Kind::Put, held.clone(), State::Bound)
         ]
     );
