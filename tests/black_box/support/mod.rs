@@ -4,6 +4,7 @@ pub mod api;
 pub mod clients;
 pub mod dhcp;
 pub mod etcd;
+pub mod lab;
 pub mod load;
 pub mod netns;
 pub mod qemu;
