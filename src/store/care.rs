@@ -20,7 +20,7 @@ use super::journal::{self, Journal};
 use super::layout::Layout;
 use super::local::{self, Latest, Local};
 use super::snapshot::Base;
-use super::{Backend as _, Records, StoreError, rebuild, record, snapshot};
+use super::{Backend as _, Records, StoreError, acknowledged, rebuild, record, snapshot};
 
 /// How often a copy is begun anew because the service removed a file that it was about to read.
 const TRIES: usize = 10;
@@ -213,7 +213,7 @@ fn install(
     }
     let summary = snapshot::write(&layout.snapshot(number), Some(number), fill)?;
     Journal::create(&layout.journal(), number).map_err(io)?;
-    rebuild::acknowledge(layout, summary.revision).map_err(io)?;
+    acknowledged::write(&layout.acknowledged(), summary.revision).map_err(io)?;
     rebuild::remove_dir(&layout.db()).map_err(io)?;
     let files = layout.scan().map_err(io)?;
     for old in files.journals.keys() {

@@ -22,7 +22,7 @@ use super::journal::{Journal, KeyValue};
 use super::layout::Layout;
 use super::rebuild::{self, Loaded};
 use super::sled::Database;
-use super::{Backend, Health, RecordChange, Records, StoreError, record, snapshot};
+use super::{Backend, Health, RecordChange, Records, StoreError, acknowledged, record, snapshot};
 
 /// The latest value of each key; none if it was removed.
 pub(super) type Latest = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
@@ -41,7 +41,6 @@ const SNAPSHOT_AFTER: u64 = 64 << 20;
 /// An open store; it is closed, and its lock let go, when this is dropped.
 pub struct Local {
     layout: Layout,
-    directory: File,
     journal: Journal,
     /// The journal's.
     number: u64,
@@ -119,7 +118,6 @@ impl Local {
             ..Health::default()
         };
         Ok(Self {
-            directory: File::open(data_dir).map_err(|error| broken(&error))?,
             journal,
             number,
             database: Some(database),
@@ -255,13 +253,6 @@ impl Local {
         }
     }
 
-    /// Notes a revision whose write is synced, and before it is acknowledged.
-    fn acknowledge(&self, revision: u64) -> Result<(), StoreError> {
-        rebuild::acknowledge(&self.layout, revision)
-            .and_then(|()| self.directory.sync_data())
-            .map_err(|error| self.broken(error))
-    }
-
     fn broken(&self, problem: impl std::fmt::Display) -> StoreError {
         broken(&self.layout, &problem)
     }
@@ -287,12 +278,15 @@ impl Backend for Local {
             .map_err(|error| self.broken(error))?;
         self.ahead.extend(records);
         self.behind.get_or_insert_with(Instant::now);
-        for change in changes {
-            if let RecordChange::Revision(revision) = change {
-                // The write is durable, and cannot be taken back: the note only shows later what a disk forgot.
-                let noted = self.acknowledge(*revision);
-                self.note(noted);
-            }
+        let revisions = changes.iter().filter_map(|change| match change {
+            RecordChange::Revision(revision) => Some(*revision),
+            _ => None,
+        });
+        if let Some(last) = revisions.max() {
+            // The write is durable, and cannot be taken back: the note only shows later what a disk forgot.
+            let noted = acknowledged::write(&self.layout.acknowledged(), last)
+                .map_err(|error| self.broken(error));
+            self.note(noted);
         }
         self.end(false);
         let longest_wait = LONGEST_WAIT.min(self.snapshots.period);

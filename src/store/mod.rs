@@ -7,6 +7,7 @@
 //! Bindings are promised in memory first, by whoever decides, with nobody in between; nothing that was promised is
 //! acknowledged before it is on disk. A promise that cannot be written is an offer, which runs out.
 
+mod acknowledged;
 mod assemble;
 pub mod care;
 mod commit;

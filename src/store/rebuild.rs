@@ -4,9 +4,7 @@
 //! The database is used if it is as far as it has to be, with the journals that it does not have yet. Where it does not open, or
 //! has lost something, it is moved aside and made anew of a snapshot and the journals since, before anything is served.
 
-use std::fs::OpenOptions;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,7 +12,7 @@ use super::journal::{self, Found};
 use super::layout::{Chain, Files, Layout};
 use super::local::Latest;
 use super::sled::Database;
-use super::{Records, record, snapshot};
+use super::{Records, acknowledged, record, snapshot};
 
 const REPAIR: &str =
     "see what can be saved with: bootjackd store verify, then repair; or restore a backup";
@@ -232,25 +230,5 @@ pub(super) fn snapshot_of(layout: &Layout, database: &Database, number: u64) -> 
 
 /// The last revision that was acknowledged; 0 if none was, or by a version that did not note it.
 pub(super) fn acknowledged(layout: &Layout) -> Result<u64, String> {
-    match std::fs::read_to_string(layout.acknowledged()) {
-        Ok(text) => (text.trim().parse())
-            .map_err(|_| format!("its file acknowledged holds no number; {REPAIR}")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// Writes the last acknowledged revision; the directory is still to be synced.
-pub(super) fn acknowledge(layout: &Layout, revision: u64) -> io::Result<()> {
-    let path = layout.acknowledged();
-    let new = path.with_extension("new");
-    let mut file = OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(&new)?;
-    file.write_all(format!("{revision}\n").as_bytes())?;
-    file.sync_data()?;
-    std::fs::rename(new, path)
+    acknowledged::read(&layout.acknowledged()).map_err(|problem| format!("{problem}; {REPAIR}"))
 }

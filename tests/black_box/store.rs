@@ -329,7 +329,7 @@ fn a_full_disk_refuses_what_it_cannot_keep_and_loses_nothing() {
     let service = lab.start();
     let api = Api::unix(&lab.home);
     assert_eq!(names(&api), acknowledged, "after a kill");
-    disk.remount("size=32m");
+    disk.remount("size=24m");
     let is_made = |n: usize| {
         api.create(large(u8::try_from(n).expect("it is full soon")))
             .is_ok()
