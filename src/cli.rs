@@ -288,13 +288,14 @@ fn parse_option(text: &str) -> anyhow::Result<(u8, Vec<u8>)> {
 fn serve(config: &Path, format: LogFormat, filter: &str) -> anyhow::Result<()> {
     start_log(format, filter)?;
     let loaded = app::load(config)?;
+    let keys = app::Keys::read(&loaded.config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     let done = runtime.block_on(async {
         let stop = CancellationToken::new();
         stop_on_signals(stop.clone())?;
-        app::serve(loaded, stop).await
+        app::serve(loaded, keys, stop).await
     });
     runtime.shutdown_background();
     done

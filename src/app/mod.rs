@@ -6,6 +6,7 @@ mod bind;
 mod directory;
 mod documents;
 mod explain;
+mod keys;
 mod load;
 mod port;
 mod ports;
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::documents::{Rendered, Wanted, lint, render};
 pub use self::explain::{Asked, explain};
+pub use self::keys::Keys;
 pub use self::load::{BadConfig, Loaded, load};
 use self::ports::Ports;
 use crate::grpc;
@@ -37,7 +39,7 @@ use crate::store::{Store, open_sled};
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// Runs the service until `stop`; everything acknowledged is on disk when it returns.
-pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn serve(loaded: Loaded, keys: Keys, stop: CancellationToken) -> anyhow::Result<()> {
     let Loaded { config, catalog } = loaded;
     raise_file_limit();
     let backend = open_sled(&config.data_dir)?;
@@ -59,7 +61,7 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
     tokio::spawn(keep_tidy(render_metrics.clone()));
 
     let config = Arc::new(config);
-    let ports = Ports::open(config.clone(), store.clone(), stop.clone()).await?;
+    let ports = Ports::open(config.clone(), keys.http, store.clone(), stop.clone()).await?;
     let bound = bind::bind(&config).await?;
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
     let profiles = config.boot.profiles.clone();
@@ -86,6 +88,8 @@ pub async fn serve(loaded: Loaded, stop: CancellationToken) -> anyhow::Result<()
         store: store.clone(),
         timeline,
         explainer,
+        config: config.grpc.clone(),
+        credentials: keys.grpc,
     };
     let serving = grpc::server::serve(bound.grpc, world, stop.clone());
     tasks.spawn(async move {

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bootjack_api::v1;
@@ -14,9 +15,11 @@ use tonic::{Request, Response, Status};
 
 use super::accept::accept;
 use super::convert;
+use super::door::Credentials;
 use super::listen::Bound;
 use super::machines::Lives;
 use crate::catalog::Change;
+use crate::config::Grpc;
 use crate::dhcp::answer::Mode;
 use crate::dhcp::bootfile::BootServers;
 use crate::dhcp::explain::{World as Explained, explain};
@@ -37,7 +40,19 @@ pub struct World {
     pub store: Store,
     pub timeline: Timeline,
     pub explainer: Explainer,
+    pub config: Grpc,
+    pub credentials: Credentials,
 }
+
+/// The largest message of the methods that take a batch: 10,000 reservations of 1.6 KB each. Others take 4 MiB.
+const LARGEST_BATCH: usize = 16 << 20;
+/// Calls of one connection that run at once.
+const MOST_CALLS: u32 = 256;
+/// All headers of one call together: a token has some fifty octets.
+const LARGEST_HEAD: u32 = 16 << 10;
+/// A connection on which nothing comes back is over.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_ANSWER: Duration = Duration::from_secs(20);
 
 /// Serves on all of these sockets until `stop`; calls that run by then are finished.
 pub async fn serve(
@@ -58,16 +73,28 @@ pub async fn serve(
         store,
         timeline,
         explainer,
+        config,
+        credentials,
     } = world;
+    let (door, gate) = credentials.open(&config)?;
+    let connections = accept(sockets, &door, &stop);
+    tokio::spawn(door.keep(stop.clone()));
     let lives = Lives::new(store.clone(), timeline, stop.clone());
     Server::builder()
+        .max_concurrent_streams(MOST_CALLS)
+        .http2_max_header_list_size(LARGEST_HEAD)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER))
+        .layer(gate)
         .add_service(DhcpServer::new(explainer))
         .add_service(MachinesServer::new(lives))
-        .add_service(ReservationsServer::new(Service { store }))
+        .add_service(
+            ReservationsServer::new(Service { store }).max_decoding_message_size(LARGEST_BATCH),
+        )
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
-        .serve_with_incoming_shutdown(accept(sockets, &stop), stop.clone().cancelled_owned())
+        .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned())
         .await?;
     Ok(())
 }

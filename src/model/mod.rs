@@ -20,7 +20,7 @@ mod uuid;
 
 pub use arch::{ClientArch, Cpu, Firmware};
 pub use class::{Class, Match};
-pub use event::{Dhcp, Ended, Event, Transfer};
+pub use event::{Audit, Dhcp, Ended, Event, Transfer};
 pub use group::{Group, Labels, check_label};
 pub use lease::{BindingChange, ClientKey, Lease, LeaseState, OFFER_HOLD_SECS};
 pub use mac::{MacAddr, MalformedMac};

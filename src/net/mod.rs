@@ -1,9 +1,10 @@
-//! Sockets that the standard library does not have: DHCP's, bound to one interface and told where each datagram was sent, and
-//! raw frames to clients that have no address yet.
+//! Sockets that the standard library does not have: DHCP's, bound to one interface and told where each datagram was sent, and raw
+//! frames to clients that have no address yet. And certificates, as TLS shows them.
 
 pub mod arp;
 mod batch;
 pub mod icmp;
+pub mod tls;
 pub mod udp;
 pub mod watch;
 

@@ -176,6 +176,8 @@ pub fn of(event: &Event) -> Option<Note> {
         | Event::DocumentBroken { .. }
         | Event::InstallEnded { .. }
         | Event::Ready { .. }
+        | Event::Audited(_)
+        | Event::CallRefused { .. }
         | Event::Stopped { .. }
         | Event::Revoked { .. }
         | Event::SetAside { .. }
