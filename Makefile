@@ -5,10 +5,11 @@
 #   make lint                formatting and clippy
 #   make build               the programs, in target/release
 #   make installer           kernel and initramfs of the profile disk-image, in target/installer (ARCH=aarch64)
-#   make bench               how fast it is: DHCP's steps, DHCP beside dnsmasq and Kea, TFTP beside three others (BENCH_ROUNDS, BENCH_SECONDS)
+#   make image               bootjackd as a container image, target/image/bootjackd.tar, without a container engine
+#   make bench               how fast it is: DHCP's steps, DHCP, the API and TFTP beside others (BENCH_ROUNDS, BENCH_SECONDS, BENCH_SIZES)
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test lint build installer bench test-needs packages-build
+.PHONY: help lab test lint build installer image bench test-needs packages-build
 .SILENT:
 
 ARCH ?= x86_64
@@ -34,6 +35,17 @@ installer:
 	deploy/packages.sh build lab
 	deploy/installer/build.sh target/installer/$(ARCH) $(ARCH)
 
+# A program that needs no libraries, and boot programs for machines of both architectures.
+image: packages-build
+	deploy/packages.sh lab
+	for arch in x86_64 aarch64; do ipxe/programs.sh "target/image/programs/$$arch" "$$arch"; done
+	mkdir -p target/image/ipxe
+	cp target/image/programs/*/*.efi target/image/programs/*/*.kpxe target/image/ipxe/
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $$(uname -m)-unknown-linux-gnu --package bootjackd
+	cargo build --release --package bootjack
+	target/release/bootjack image container --program target/$$(uname -m)-unknown-linux-gnu/release/bootjackd \
+		--arch $$(uname -m) --boot-programs target/image/ipxe --to target/image/bootjackd.tar
+
 lab: packages-build
 	deploy/packages.sh $(LAB_PACKAGES_$(ARCH))
 	ipxe/programs.sh target/ipxe $(ARCH)
@@ -44,6 +56,7 @@ lab: packages-build
 test-needs:
 	deploy/packages.sh build test
 	deploy/unpack.sh target/test/relay isc-dhcp-relay
+	deploy/unpack.sh target/test/etcd etcd-server etcd-client
 	deploy/guest/tiny.sh target/guest/tiny-x86_64 x86_64
 	deploy/guest/debian.sh target/guest/debian-x86_64 x86_64
 	deploy/guest/disk.sh target/guest/disk-x86_64
@@ -65,9 +78,10 @@ bench:
 	deploy/packages.sh build bench
 	benches/kea.sh target/bench/kea
 	benches/tftpd-hpa.sh target/bench/tftpd-hpa
-	cargo bench --bench dhcp --bench field --bench tftp --no-run
+	cargo bench --bench dhcp --bench field --bench api --bench tftp --no-run
 	cargo bench --offline --bench dhcp
 	env "$(AS_ROOT)" cargo bench --offline --bench field
+	env "$(AS_ROOT)" cargo bench --offline --bench api
 	env "$(AS_ROOT)" cargo bench --offline --bench tftp
 
 lint:

@@ -6,7 +6,7 @@
 #   refuses: systems other than Debian and its relatives, and macOS (Homebrew); users without sudo
 # No package named here starts a service: DHCP and TFTP appear as clients only, and dnsmasq-base has no unit. The servers of
 # Kea and tftpd-hpa, which do, are unpacked and not installed (benches/kea.sh, benches/tftpd-hpa.sh), and so is the relay agent
-# of the tests (deploy/unpack.sh).
+# of the tests and their etcd (deploy/unpack.sh).
 set -euo pipefail
 
 fail() { echo "packages.sh: $*" >&2; exit 1; }

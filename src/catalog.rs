@@ -54,9 +54,11 @@ pub struct Catalog {
     /// In canonical octet order.
     by_uuid: HashMap<Uuid, Arc<Reservation>>,
     by_circuit_id: HashMap<Octets, Arc<Reservation>>,
-    by_address: HashMap<Ipv4Addr, Arc<Reservation>>,
+    by_address: OrdMap<Ipv4Addr, Arc<Reservation>>,
     /// In lower case: host names are compared without regard to case (RFC 1123 §2.1).
     by_hostname: HashMap<String, Arc<Reservation>>,
+    /// By the call that made it; of a batch the last one.
+    by_request: HashMap<String, Arc<Reservation>>,
     machines: Machines,
 }
 
@@ -84,8 +86,22 @@ pub enum Refusal {
         value: String,
         /// The other reservation's title and its MAC or address.
         owner: String,
-        next_step: String,
+        /// Its id.
+        owner_id: Box<str>,
+        next_step: Box<str>,
     },
+    #[error(
+        "request_id {request} has made {made} already, and said something else then; use another request_id for another call"
+    )]
+    RequestReused {
+        request: String,
+        /// The id of what it made.
+        made: String,
+    },
+    #[error(
+        "request_id {request} has made {gone} already, which has been deleted since; use another request_id to make it again"
+    )]
+    RequestUndone { request: String, gone: String },
     #[error("reservation {title}: {problem}")]
     Invalid {
         title: String,
@@ -171,6 +187,21 @@ impl Catalog {
         self.by_address.get(&address)
     }
 
+    /// The addresses above `after` that are reserved, in order, each with whose it is.
+    pub fn reserved(
+        &self,
+        after: Option<Ipv4Addr>,
+    ) -> impl Iterator<Item = (Ipv4Addr, &Arc<Reservation>)> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let start = after.map_or(Unbounded, Excluded);
+        (self.by_address.range((start, Unbounded))).map(|(address, r)| (*address, r))
+    }
+
+    /// What the call of this id has made; one of it, if it was a batch.
+    pub fn by_request(&self, id: &str) -> Option<&Arc<Reservation>> {
+        self.by_request.get(id)
+    }
+
     /// The reservation that a person means by this word: an id, a host name or a MAC.
     pub fn named(&self, word: &str) -> Option<&Arc<Reservation>> {
         self.by_id
@@ -199,44 +230,66 @@ impl Catalog {
         match change {
             Change::Create(reservation) => {
                 self.check(reservation)?;
-                Ok(self.with_inserted(reservation))
+                let mut next = self.clone();
+                next.insert(Arc::new(reservation.clone()));
+                Ok(next)
             }
             Change::Update {
                 reservation,
                 expected,
             } => {
-                let without = self.without(&reservation.id, *expected)?;
-                without.check(reservation)?;
-                Ok(without.with_inserted(reservation))
+                let mut next = self.without(&reservation.id, *expected)?;
+                next.check(reservation)?;
+                next.insert(Arc::new(reservation.clone()));
+                Ok(next)
             }
             Change::Delete { id, expected } => self.without(id, *expected),
         }
     }
 
-    fn with_inserted(&self, reservation: &Reservation) -> Self {
+    /// The catalog with all of these as well, or each that cannot be, by its place in the list, and why. What two of them want
+    /// both is the first one's.
+    pub fn with_all(&self, new: &[Reservation]) -> Result<Self, Vec<(usize, Refusal)>> {
         let mut next = self.clone();
-        let entry = Arc::new(reservation.clone());
+        let mut refused = Vec::new();
+        for (at, reservation) in new.iter().enumerate() {
+            match next.check(reservation) {
+                Ok(()) => next.insert(Arc::new(reservation.clone())),
+                Err(refusal) => refused.push((at, refusal)),
+            }
+        }
+        if refused.is_empty() {
+            Ok(next)
+        } else {
+            Err(refused)
+        }
+    }
+
+    /// Adds one that was checked.
+    fn insert(&mut self, entry: Arc<Reservation>) {
         for mac in entry.macs() {
-            next.by_mac.insert(mac, entry.clone());
+            self.by_mac.insert(mac, entry.clone());
         }
         for id in &entry.identities.client_ids {
-            next.by_client_id.insert(id.clone(), entry.clone());
+            self.by_client_id.insert(id.clone(), entry.clone());
         }
         for uuid in &entry.identities.uuids {
-            next.by_uuid.insert(uuid.canonical(), entry.clone());
+            self.by_uuid.insert(uuid.canonical(), entry.clone());
         }
         for id in &entry.identities.circuit_ids {
-            next.by_circuit_id.insert(id.clone(), entry.clone());
+            self.by_circuit_id.insert(id.clone(), entry.clone());
         }
         if let Some(address) = entry.address {
-            next.by_address.insert(address, entry.clone());
+            self.by_address.insert(address, entry.clone());
         }
         if let Some(hostname) = &entry.hostname {
-            next.by_hostname
+            self.by_hostname
                 .insert(hostname.to_ascii_lowercase(), entry.clone());
         }
-        next.by_id.insert(entry.id.clone(), entry);
-        next
+        if let Some(request) = &entry.request {
+            self.by_request.insert(request.id.clone(), entry.clone());
+        }
+        self.by_id.insert(entry.id.clone(), entry);
     }
 
     fn without(&self, id: &str, expected: Option<u64>) -> Result<Self, Refusal> {
@@ -272,6 +325,11 @@ impl Catalog {
         }
         if let Some(hostname) = &known.hostname {
             next.by_hostname.remove(&hostname.to_ascii_lowercase());
+        }
+        if let Some(request) = &known.request
+            && (next.by_request(&request.id)).is_some_and(|made| made.id == known.id)
+        {
+            next.by_request.remove(&request.id);
         }
         next.by_id.remove(id);
         Ok(next)
@@ -332,13 +390,15 @@ impl Catalog {
                 field,
                 value,
                 owner: format!("{} ({known_by})", owner.title()),
+                owner_id: owner.id.as_str().into(),
                 next_step: match owner.source {
                     Source::Api => format!("pick another {what} or delete {}", owner.title()),
                     Source::ConfigFile => format!(
                         "pick another {what} or take {} out of the configuration file",
                         owner.title()
                     ),
-                },
+                }
+                .into(),
             })
         };
         if let Some(address) = reservation.address

@@ -73,6 +73,16 @@ enum Command {
     ///
     /// Without a machine, a sample stands for it. Exit status 1 if there are errors.
     Lint(documents::Lint),
+    /// Say whether the service of this configuration runs and serves.
+    Health {
+        /// The configuration file.
+        #[arg(
+            long,
+            value_name = "FILE",
+            default_value = "/etc/bootjack/bootjackd.toml"
+        )]
+        config: PathBuf,
+    },
     /// Report every problem of the configuration file and of the profiles it names; start nothing.
     Check {
         /// The configuration file.
@@ -160,6 +170,7 @@ pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Check { config } => done(check(&config)),
         Command::Explain(asked) => done(explain(&asked)),
+        Command::Health { config } => done(health(&config)),
         Command::Render(asked) => done(documents::render(&asked)),
         Command::Lint(asked) => documents::lint(&asked),
         Command::Artifact(asked) => done(artifact::run(asked)),
@@ -192,6 +203,16 @@ fn check(config: &Path) -> anyhow::Result<()> {
         count(loaded.catalog.len(), "reservation"),
         count(loaded.catalog.profiles().len(), "profile"),
     );
+    Ok(())
+}
+
+fn health(config: &Path) -> anyhow::Result<()> {
+    let loaded = app::load(config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let places = runtime.block_on(app::health(&loaded))?;
+    println!("bootjackd serves on {places}");
     Ok(())
 }
 

@@ -124,6 +124,13 @@ pub enum Command {
     #[command(after_help = Exit::help())]
     Lab(LabArgs),
 
+    /// Images to run the service from
+    #[command(visible_alias = "images", after_help = Exit::help())]
+    Image {
+        #[command(subcommand)]
+        command: ImageCommand,
+    },
+
     /// Print the completion script for a shell
     Completion {
         #[arg(value_enum)]
@@ -157,6 +164,45 @@ pub enum ReservationCommand {
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Pack bootjackd and network boot programs into a container image, without a container engine
+    ///
+    /// The archive is an OCI image layout that docker, podman and skopeo load. The same files give the same archive.
+    Container(ContainerArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct ContainerArgs {
+    /// bootjackd as a Linux program that needs no libraries
+    #[arg(long, value_name = "FILE")]
+    pub program: PathBuf,
+
+    /// Processor it is for
+    #[arg(long, value_enum, default_value = "x86_64")]
+    pub arch: Arch,
+
+    /// Directory of network boot programs (*.efi, *.kpxe)
+    #[arg(long, value_name = "DIR", default_value = "/usr/lib/ipxe")]
+    pub boot_programs: PathBuf,
+
+    /// Certificates that downloads are checked against, in PEM; without it, this machine's
+    #[arg(long, value_name = "FILE")]
+    pub certificates: Option<PathBuf>,
+
+    /// What the image is called
+    #[arg(long, default_value = "bootjackd")]
+    pub name: String,
+
+    /// Its tag; it is tagged latest too
+    #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
+    pub tag: String,
+
+    /// Where the archive goes
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]

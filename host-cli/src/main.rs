@@ -14,6 +14,7 @@ mod client;
 mod commands;
 mod config;
 mod console;
+mod container;
 mod exit;
 mod host;
 mod network;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
             .server()
             .and_then(|server| commands::wait::run(&args, &server, api.format())),
         Command::Lab(args) => commands::lab::run(&args),
+        Command::Image { command } => commands::image::run(&command),
         Command::Completion { shell } => commands::completion::run(shell),
     };
     match done {

@@ -6,6 +6,7 @@ mod bind;
 mod directory;
 mod documents;
 mod explain;
+mod health;
 mod keys;
 mod load;
 mod port;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::documents::{Rendered, Wanted, lint, render};
 pub use self::explain::{Asked, explain};
+pub use self::health::health;
 pub use self::keys::Keys;
 pub use self::load::{BadConfig, Loaded, load};
 use self::ports::Ports;

@@ -136,7 +136,7 @@ fn dynamic_address(
     let known = view
         .bindings
         .of(client)
-        .filter(|lease| lease.state != LeaseState::Declined)
+        .filter(|lease| !matches!(lease.state, LeaseState::Declined | LeaseState::Revoked))
         .filter(|lease| view.is_free_for(client, lease.address))
         .max_by_key(|lease| (lease.state == LeaseState::Bound, lease.expires_secs))
         .map(|lease| {
@@ -237,6 +237,9 @@ fn verdict(address: Ipv4Addr, client: &ClientKey, view: &View) -> Verdict {
         return Verdict::No(NakReason::Taken);
     }
     match view.bindings.at(address) {
+        Some(lease) if lease.client == *client && lease.state == LeaseState::Revoked => {
+            Verdict::No(NakReason::Revoked)
+        }
         Some(lease) if lease.client == *client => {
             Verdict::Theirs("it was offered this address, or has or had it (RFC 2131 §4.3.2)")
         }

@@ -536,6 +536,20 @@ pub(super) fn to_status(error: &ChangeError) -> Status {
             let details = info("NOT_FOUND", &[("name", name)]);
             Status::with_error_details(Code::NotFound, text, details)
         }
+        Refusal::RequestReused { request, made } => {
+            let details = info(
+                "REQUEST_REUSED",
+                &[("request_id", request), ("owner", made)],
+            );
+            Status::with_error_details(Code::AlreadyExists, text, details)
+        }
+        Refusal::RequestUndone { request, gone } => {
+            let details = info(
+                "REQUEST_UNDONE",
+                &[("request_id", request), ("owner", gone)],
+            );
+            Status::with_error_details(Code::FailedPrecondition, text, details)
+        }
         Refusal::Stale { .. } => {
             Status::with_error_details(Code::Aborted, text, info("STALE_ETAG", &[]))
         }

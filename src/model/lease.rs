@@ -49,6 +49,8 @@ pub enum LeaseState {
     Released,
     /// A client found it in use by somebody else (RFC 2131 §4.3.3); nobody gets it until the state ends.
     Declined,
+    /// An operator took it back: it is free for others, and its holder is refused when it asks to go on with it.
+    Revoked,
 }
 
 /// What a decision wants changed in the bindings.
@@ -81,7 +83,7 @@ impl Lease {
                 self.client != *client && self.is_current(now_secs)
             }
             LeaseState::Declined => self.is_current(now_secs),
-            LeaseState::Released => false,
+            LeaseState::Released | LeaseState::Revoked => false,
         }
     }
 }

@@ -10,6 +10,7 @@ mod hex;
 mod lease;
 mod mac;
 mod machine;
+mod moving;
 mod options;
 mod profile;
 mod reservation;
@@ -27,6 +28,7 @@ pub use mac::{MacAddr, MalformedMac};
 pub use machine::{
     BootFrom, Failure, LocalBoot, Machine, Mode, NextBoot, Phase, Token, TokenDigest, Verdict, Why,
 };
+pub use moving::{Move, RequestId};
 pub use options::{Layer, Options};
 pub use profile::{BootFiles, Document, Install, Profile};
 pub use reservation::{

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Labels, LocalBoot, MacAddr, Options, Uuid, hex};
+use super::{Labels, LocalBoot, MacAddr, Move, Options, RequestId, Uuid, hex};
 
 /// What an operator wants for one machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +42,12 @@ pub struct Reservation {
     /// Unix time in seconds; 0 for the configuration file.
     pub created_secs: u64,
     pub updated_secs: u64,
+    /// The call that made it, if that said who it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<RequestId>,
+    /// The last change that gave its machine another address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved: Option<Move>,
 }
 
 /// What a machine is known by beside its first MAC. Each belongs to one reservation alone.
@@ -159,6 +165,8 @@ impl Reservation {
             revision: 0,
             created_secs: 0,
             updated_secs: 0,
+            request: None,
+            moved: None,
         }
     }
 

@@ -72,6 +72,8 @@ pub enum NakReason {
     Taken,
     /// The address is in no pool.
     NotInPool,
+    /// An operator took the lease back.
+    Revoked,
 }
 
 impl Silence {
@@ -127,6 +129,7 @@ impl NakReason {
             Self::ReservedForAnother => "reserved_for_another",
             Self::Taken => "taken",
             Self::NotInPool => "not_in_pool",
+            Self::Revoked => "revoked",
         }
     }
 
@@ -138,6 +141,7 @@ impl NakReason {
             Self::ReservedForAnother => "address is reserved for another machine",
             Self::Taken => "address is in use",
             Self::NotInPool => "address is in no pool",
+            Self::Revoked => "lease was taken back",
         }
     }
 }

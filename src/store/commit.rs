@@ -12,8 +12,12 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 
+use super::feed::{LeaseNote, ReservationNote};
 use super::machines::{self, Act, ActError, Moved};
-use super::{Backend, ChangeError, ProfilesError, RecordChange, Shared, StoreError, Then, Written};
+use super::{
+    Backend, BatchError, ChangeError, ProfilesError, RecordChange, Shared, StoreError, Then,
+    Written,
+};
 use crate::bindings::Bindings;
 use crate::catalog::{Catalog, Change, Refusal};
 use crate::model::{BindingChange, ClientKey, Lease, LeaseState, Profile, Reservation};
@@ -31,6 +35,12 @@ pub(super) enum Job {
         change: Box<Change>,
         now_secs: u64,
         reply: oneshot::Sender<Result<Written, ChangeError>>,
+    },
+    /// New reservations, all or none.
+    Batch {
+        new: Vec<Reservation>,
+        now_secs: u64,
+        reply: oneshot::Sender<Result<Vec<Written>, BatchError>>,
     },
     /// Promised in memory already.
     Bind {
@@ -73,6 +83,9 @@ pub(super) struct Draft {
     /// Addresses that a reservation has taken for its machine, or left.
     touched: Vec<Ipv4Addr>,
     now_secs: u64,
+    /// What is told once it is published, in order.
+    reservation_notes: Vec<ReservationNote>,
+    lease_notes: Vec<LeaseNote>,
 }
 
 type Acknowledge = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
@@ -122,6 +135,8 @@ impl Committer {
             overtaken: Vec::new(),
             touched: Vec::new(),
             now_secs: 0,
+            reservation_notes: Vec::new(),
+            lease_notes: Vec::new(),
         };
         let acknowledgements: Vec<Acknowledge> = jobs
             .into_iter()
@@ -137,7 +152,7 @@ impl Committer {
         }
     }
 
-    fn publish(&mut self, draft: Draft, written: bool) {
+    fn publish(&mut self, mut draft: Draft, written: bool) {
         let mut bindings = self.shared.bindings();
         for lease in draft.overtaken {
             if bindings.at(lease.address) == Some(&lease) {
@@ -160,8 +175,8 @@ impl Committer {
             // Whoever was promised it while its reservation was being written, too.
             let is_in_the_way =
                 (bindings.at(address)).is_some_and(|l| !may_hold(&draft.catalog, l));
-            if is_in_the_way {
-                bindings.forget(address);
+            if is_in_the_way && let Some(lease) = bindings.forget(address) {
+                draft.lease_notes.push(LeaseNote::Forgotten(lease));
             }
         }
         for record in &draft.records {
@@ -173,6 +188,9 @@ impl Committer {
             self.revision = draft.revision;
             self.shared.catalog.store(Arc::new(draft.catalog));
         }
+        // With the bindings still locked: whoever takes both knows how far the feed is.
+        let feed = &self.shared.feed;
+        feed.publish(draft.reservation_notes, draft.lease_notes, self.revision);
     }
 
     /// Makes the job's change in the draft; answers how to acknowledge it, unless it was refused and told so.
@@ -202,6 +220,19 @@ impl Committer {
                 })),
                 Err(refusal) => {
                     let _ = reply.send(Err(refusal.into()));
+                    None
+                }
+            },
+            Job::Batch {
+                new,
+                now_secs,
+                reply,
+            } => match self.draft_batch(new, now_secs, draft) {
+                Ok(written) => Some(Box::new(move |outcome| {
+                    let _ = reply.send(outcome.map(|()| written).map_err(BatchError::from));
+                })),
+                Err(refused) => {
+                    let _ = reply.send(Err(BatchError::Refused(refused)));
                     None
                 }
             },
@@ -243,16 +274,16 @@ impl Committer {
         let revision = draft.revision + 1;
         match &mut change {
             Change::Create(reservation) => {
-                reservation.revision = revision;
-                reservation.created_secs = now_secs;
-                reservation.updated_secs = now_secs;
+                if let Some(made) = already_made(&draft.catalog, reservation)? {
+                    return Ok(made);
+                }
+                stamp(reservation, revision, now_secs, now_secs);
                 self.refuse_set_aside(&reservation.id)?;
             }
             Change::Update { reservation, .. } => {
                 let known = draft.catalog.by_id(&reservation.id);
-                reservation.created_secs = known.map_or(now_secs, |known| known.created_secs);
-                reservation.revision = revision;
-                reservation.updated_secs = now_secs;
+                let created_secs = known.map_or(now_secs, |known| known.created_secs);
+                stamp(reservation, revision, created_secs, now_secs);
             }
             Change::Delete { id, expected } => {
                 if let Some(reservation) = self.set_aside.iter().find(|r| r.id == *id)
@@ -267,10 +298,7 @@ impl Committer {
                     }
                     draft.write(RecordChange::DeleteReservation(id.clone()), revision);
                     machines::forget(draft, id);
-                    return Ok(Written {
-                        reservation: reservation.clone(),
-                        revoked: Vec::new(),
-                    });
+                    return Ok(Written::of(reservation.clone()));
                 }
             }
         }
@@ -287,7 +315,7 @@ impl Committer {
                 (reservation, RecordChange::DeleteReservation(id))
             }
         };
-        draft.follow(next, &reservation.id);
+        draft.follow(next, &reservation.id, revision);
         let is_gone = matches!(record, RecordChange::DeleteReservation(_));
         draft.write(record, revision);
         if is_new {
@@ -297,9 +325,52 @@ impl Committer {
         }
         let revoked = draft.revoke_against(&reservation, &self.shared.bindings());
         Ok(Written {
-            reservation,
             revoked,
+            ..Written::of(reservation)
         })
+    }
+
+    /// All of them, each with a revision of its own, or every one that cannot be.
+    fn draft_batch(
+        &self,
+        mut new: Vec<Reservation>,
+        now_secs: u64,
+        draft: &mut Draft,
+    ) -> Result<Vec<Written>, Vec<(usize, Refusal)>> {
+        let mut made = Vec::new();
+        for (at, new) in new.iter().enumerate() {
+            made.extend(already_made(&draft.catalog, new).map_err(|why| vec![(at, why)])?);
+        }
+        // One call made them: either all of them are there, or none.
+        if !made.is_empty() {
+            return Ok(made);
+        }
+        for (revision, reservation) in (draft.revision + 1..).zip(&mut new) {
+            stamp(reservation, revision, now_secs, now_secs);
+        }
+        let aside = (new.iter().enumerate())
+            .filter_map(|(at, new)| Some((at, self.refuse_set_aside(&new.id).err()?)));
+        let aside: Vec<_> = aside.collect();
+        if !aside.is_empty() {
+            return Err(aside);
+        }
+        draft.catalog = draft.catalog.with_all(&new)?;
+        let bindings = self.shared.bindings().clone();
+        let mut written = Vec::with_capacity(new.len());
+        for reservation in new {
+            draft.touched.extend(reservation.address);
+            draft.note(None, &reservation.id, reservation.revision);
+            draft.write_too(RecordChange::PutReservation(reservation.clone()));
+            machines::create(draft, &reservation, now_secs);
+            let revoked = draft.revoke_against(&reservation, &bindings);
+            draft.revision = reservation.revision;
+            written.push(Written {
+                revoked,
+                ..Written::of(reservation)
+            });
+        }
+        draft.write_too(RecordChange::Revision(draft.revision));
+        Ok(written)
     }
 
     fn refuse_set_aside(&self, id: &str) -> Result<(), Refusal> {
@@ -314,9 +385,48 @@ impl Committer {
                     other.title(),
                     other.known_by()
                 ),
-                next_step: format!("delete {id} first, or pick another id"),
+                owner_id: id.into(),
+                next_step: format!("delete {id} first, or pick another id").into(),
             }),
         }
+    }
+}
+
+/// What the store says of a reservation that is being written.
+fn stamp(reservation: &mut Reservation, revision: u64, created_secs: u64, now_secs: u64) {
+    reservation.revision = revision;
+    reservation.created_secs = created_secs;
+    reservation.updated_secs = now_secs;
+    // One that moves its machine now knows by which revision it does.
+    if let Some(moved) = reservation.moved.as_mut().filter(|m| m.revision == 0) {
+        moved.revision = revision;
+    }
+}
+
+/// What the same call has made before, if it has.
+fn already_made(catalog: &Catalog, new: &Reservation) -> Result<Option<Written>, Refusal> {
+    let Some(request) = &new.request else {
+        return Ok(None);
+    };
+    let Some(made) = catalog.by_request(&request.id) else {
+        return Ok(None);
+    };
+    let is_same = made.request.as_ref() == Some(request);
+    if !is_same {
+        return Err(Refusal::RequestReused {
+            request: request.id.clone(),
+            made: made.id.clone(),
+        });
+    }
+    match catalog.by_id(&new.id) {
+        Some(known) if known.request.as_ref() == Some(request) => Ok(Some(Written {
+            is_repeat: true,
+            ..Written::of((**known).clone())
+        })),
+        _ => Err(Refusal::RequestUndone {
+            request: request.id.clone(),
+            gone: new.id.clone(),
+        }),
     }
 }
 
@@ -329,11 +439,22 @@ impl Draft {
     }
 
     /// Goes on with the next catalog, in which this reservation is another, or no more.
-    fn follow(&mut self, next: Catalog, id: &str) {
+    fn follow(&mut self, next: Catalog, id: &str, revision: u64) {
         let address = |catalog: &Catalog| catalog.by_id(id).and_then(|known| known.address);
         self.touched.extend(address(&self.catalog));
         self.touched.extend(address(&next));
+        let before = self.catalog.by_id(id).cloned();
         self.catalog = next;
+        self.note(before, id, revision);
+    }
+
+    /// Has it told that this reservation, which was `before`, is what it is now.
+    fn note(&mut self, before: Option<Arc<Reservation>>, id: &str, revision: u64) {
+        self.reservation_notes.push(ReservationNote {
+            revision,
+            before,
+            after: self.catalog.by_id(id).cloned(),
+        });
     }
 
     /// A record that goes with one that was just written.
@@ -356,13 +477,19 @@ impl Draft {
 
     /// Records the change, unless a reservation that was written since it was decided says otherwise.
     fn bind(&mut self, change: BindingChange) -> bool {
-        let BindingChange::Put(lease) = change else {
-            return true;
+        let lease = match change {
+            BindingChange::Put(lease) => lease,
+            BindingChange::Withdraw { address, client } => {
+                let note = LeaseNote::Withdrawn { address, client };
+                self.lease_notes.push(note);
+                return true;
+            }
         };
         if !self.still_stands(&lease) {
             self.overtaken.push(lease);
             return false;
         }
+        self.lease_notes.push(LeaseNote::Put(lease.clone()));
         if lease.state != LeaseState::Offered {
             self.records.push(RecordChange::PutLease(lease));
         }

@@ -8,7 +8,10 @@
 //! acknowledged before it is on disk. A promise that cannot be written is an offer, which runs out.
 
 mod commit;
+pub mod etcd;
+pub mod feed;
 mod journal;
+mod leases;
 mod machines;
 mod memory;
 pub mod profiles;
@@ -25,6 +28,8 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 use self::commit::{Committer, Job, may_hold};
+use self::feed::Feed;
+pub use self::leases::ReleaseError;
 pub use self::machines::{Act, ActError, Moved};
 pub use self::memory::Memory;
 pub use self::sled::Sled;
@@ -111,6 +116,16 @@ pub enum ChangeError {
     Failed(#[from] StoreError),
 }
 
+/// Why a batch of reservations was not written.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum BatchError {
+    /// Each that stands in the way, by its place in the batch.
+    #[error("{}", .0.iter().map(|(_, why)| why.to_string()).collect::<Vec<_>>().join("; "))]
+    Refused(Vec<(usize, Refusal)>),
+    #[error(transparent)]
+    Failed(#[from] StoreError),
+}
+
 /// Why profiles were not put in place.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ProfilesError {
@@ -127,6 +142,28 @@ pub struct Written {
     pub reservation: Reservation,
     /// Leases of other clients on its address, taken back in the same commit.
     pub revoked: Vec<Lease>,
+    /// The same call made it before, and nothing was written now.
+    pub is_repeat: bool,
+}
+
+impl Written {
+    fn of(reservation: Reservation) -> Self {
+        Self {
+            reservation,
+            revoked: Vec::new(),
+            is_repeat: false,
+        }
+    }
+}
+
+/// Everything as it was at one moment.
+#[derive(Clone)]
+pub struct Snapshot {
+    pub catalog: Arc<Catalog>,
+    pub bindings: Bindings,
+    /// How far the feed of reservations was, and that of leases.
+    pub revision: u64,
+    pub lease_sequence: u64,
 }
 
 /// What opening a store found.
@@ -142,6 +179,7 @@ struct Shared {
     catalog: ArcSwap<Catalog>,
     /// The catalog is published with this locked, so that who has locked it sees both agree.
     bindings: Mutex<Bindings>,
+    feed: Feed,
     health: ArcSwap<Health>,
 }
 
@@ -214,7 +252,12 @@ impl Store {
                 .into_iter()
                 .for_each(|address| bindings.reserve(address));
         }
+        let aside: Vec<&str> = (opened.set_aside.iter())
+            .map(|(reservation, _)| reservation.id.as_str())
+            .collect();
+        let feed = Feed::new(feed::origin(&catalog, &aside), records.revision);
         let shared = Arc::new(Shared {
+            feed,
             catalog: ArcSwap::from_pointee(catalog),
             bindings: Mutex::new(bindings),
             health: ArcSwap::from_pointee(backend.health()),
@@ -279,6 +322,22 @@ impl Store {
         }
     }
 
+    /// All of it, as it was between one commit and the next.
+    pub fn snapshot(&self) -> Snapshot {
+        let bindings = self.shared.bindings();
+        Snapshot {
+            catalog: self.catalog(),
+            bindings: bindings.clone(),
+            revision: self.feed().reservations().last(),
+            lease_sequence: self.feed().leases().last(),
+        }
+    }
+
+    /// What changes, in order, for whoever wants to follow.
+    pub fn feed(&self) -> &Feed {
+        &self.shared.feed
+    }
+
     /// How the backend is; not older than some seconds.
     pub fn health(&self) -> Arc<Health> {
         self.shared.health.load_full()
@@ -294,6 +353,22 @@ impl Store {
         let (reply, answer) = oneshot::channel();
         let job = Job::Change {
             change: Box::new(change),
+            now_secs,
+            reply,
+        };
+        self.queue(job).await?;
+        answer.await.map_err(|_| StoreError::Stopped)?
+    }
+
+    /// Writes new reservations, all or none, with one sync.
+    pub async fn create_all(
+        &self,
+        new: Vec<Reservation>,
+        now_secs: u64,
+    ) -> Result<Vec<Written>, BatchError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job::Batch {
+            new,
             now_secs,
             reply,
         };

@@ -147,6 +147,24 @@ mod tests {
         }
     }
 
+    /// What the API keeps beside a reservation came later still, and a lease that was taken back.
+    #[test]
+    fn requests_moves_and_revoked_leases_are_read_and_written_octet_by_octet() {
+        let reservation = br#"{"id":"n","mac":null,"address":"198.18.0.20","hostname":null,"profile":null,"vars":{},"source":"api","revision":7,"created_secs":1,"updated_secs":2,"request":{"id":"6ba7b810-9dad-11d1-80b4-00c04fd430c8","digest":"00ff"},"moved":{"revision":7,"from":"198.18.0.10","to":"198.18.0.20","since_secs":2,"deadline_secs":602}}"#;
+        let lease = br#"{"address":"198.18.0.100","client":"52:54:00:00:00:01","state":"revoked","expires_secs":9,"hostname":null}"#;
+        let (mut records, mut octets) = (Records::default(), vec![1]);
+        octets.extend_from_slice(reservation);
+        decode(b"reservation/n", &octets, &mut records).expect("decodes");
+        let read = records.reservations.pop().expect("one");
+        let (_, written) = encode(&RecordChange::PutReservation(read)).expect("encodes");
+        assert_eq!(written, Some(octets));
+        let octets = [&[1], &lease[..]].concat();
+        decode(b"lease/\xc6\x12\x00\x64", &octets, &mut records).expect("decodes");
+        let read = records.leases.pop().expect("one");
+        let (_, written) = encode(&RecordChange::PutLease(read)).expect("encodes");
+        assert_eq!(written, Some(octets));
+    }
+
     #[test]
     fn a_later_form_is_refused_rather_than_misread() {
         let refused = decode(b"revision", b"\x027", &mut Records::default()).expect_err("refused");

@@ -379,3 +379,157 @@ async fn a_state_that_cannot_be_written_is_not_taken() {
         Verdict::LocalDisk(Why::Installed)
     );
 }
+
+fn requested(n: u8, request: &str, digest: &str) -> Reservation {
+    Reservation {
+        request: Some(crate::model::RequestId {
+            id: request.to_owned(),
+            digest: digest.to_owned(),
+        }),
+        ..node(n)
+    }
+}
+
+#[tokio::test]
+async fn a_batch_is_written_whole_or_not_at_all_and_each_offender_is_named() {
+    let (store, _writer, _) = open(Box::new(Memory::default()));
+    store
+        .change(Change::Create(node(5)), 1)
+        .await
+        .expect("created");
+    let mut same_mac = node(4);
+    same_mac.id = "other".to_owned();
+    same_mac.address = None;
+    let batch = vec![node(3), node(4), node(5), same_mac];
+    let refused = store.create_all(batch, 2).await.expect_err("two of them");
+    let BatchError::Refused(refused) = refused else {
+        panic!("{refused}");
+    };
+    let places: Vec<usize> = refused.iter().map(|(at, _)| *at).collect();
+    assert_eq!(places, [2, 3]);
+    assert_eq!(store.catalog().len(), 1);
+    let before = store.snapshot();
+    let written = store.create_all(vec![node(3), node(4)], 3).await;
+    let revisions = written.expect("they fit").into_iter();
+    let revisions: Vec<u64> = revisions.map(|w| w.reservation.revision).collect();
+    assert_eq!(revisions, [before.revision + 1, before.revision + 2]);
+    let told = store.feed().reservations().since(before.revision, 10);
+    let told = told.expect("remembered").into_iter().map(|(at, _)| at);
+    assert_eq!(told.collect::<Vec<u64>>(), revisions);
+    let next = store.change(Change::Create(node(6)), 4).await;
+    assert_eq!(
+        next.expect("created").reservation.revision,
+        before.revision + 3
+    );
+}
+
+#[tokio::test]
+async fn a_batch_is_there_after_opening_again() {
+    let home = tempfile::tempdir().expect("a directory");
+    let (store, writer, _) = open(open_sled(home.path()).expect("opens"));
+    let batch = (1..=50).map(|n| requested(n, "r", "d")).collect();
+    store.create_all(batch, 3).await.expect("they fit");
+    drop(store);
+    tokio::task::spawn_blocking(|| writer.close())
+        .await
+        .expect("no panic")
+        .expect("ends");
+    let (store, _writer, _) = open(open_sled(home.path()).expect("opens again"));
+    assert_eq!(store.catalog().len(), 50);
+    assert_eq!(store.snapshot().revision, 50);
+    let again = (1..=50).map(|n| requested(n, "r", "d")).collect();
+    let again = store.create_all(again, 9).await.expect("the same call");
+    assert!(
+        again
+            .iter()
+            .all(|w| w.is_repeat && w.reservation.created_secs == 3)
+    );
+    assert_eq!(store.snapshot().revision, 50, "nothing was written");
+}
+
+#[tokio::test]
+async fn a_call_that_is_repeated_makes_nothing_and_one_that_only_says_so_is_refused() {
+    let (store, _writer, _) = open(Box::new(Memory::default()));
+    let create = |new: Reservation| store.change(Change::Create(new), 1);
+    let made = create(requested(1, "r", "d")).await.expect("created");
+    let again = create(requested(1, "r", "d")).await.expect("repeated");
+    assert_eq!(
+        (again.reservation, again.is_repeat),
+        (made.reservation, true)
+    );
+    let other = create(requested(2, "r", "e")).await.expect_err("other");
+    assert!(
+        matches!(&other, ChangeError::Refused(Refusal::RequestReused { made, .. }) if made == "node-1"),
+        "{other}"
+    );
+    let delete = Change::Delete {
+        id: "node-1".to_owned(),
+        expected: None,
+    };
+    store.change(delete, 2).await.expect("deleted");
+    create(requested(2, "r", "e"))
+        .await
+        .expect("it is free again");
+}
+
+#[tokio::test]
+async fn a_lease_is_taken_back_on_disk_and_only_if_it_is_the_one_that_is_meant() {
+    let home = tempfile::tempdir().expect("a directory");
+    let (store, writer, _) = open(open_sled(home.path()).expect("opens"));
+    let bound = BindingChange::Put(lease(100, 9, LeaseState::Bound));
+    store.bind(vec![bound], 0).await.expect("bound");
+    assert!(matches!(
+        store.release(address(100), |_| false, 5).await,
+        Err(ReleaseError::Changed(_))
+    ));
+    let nothing = store.release(address(101), |_| true, 5).await;
+    assert_eq!(nothing, Err(ReleaseError::NothingHeld));
+    let was = store.release(address(100), |_| true, 5).await;
+    assert_eq!(was.map(|lease| lease.state), Ok(LeaseState::Bound));
+    let again = store.release(address(100), |_| true, 5).await;
+    assert_eq!(again, Err(ReleaseError::NothingHeld));
+    drop(store);
+    tokio::task::spawn_blocking(|| writer.close())
+        .await
+        .expect("no panic")
+        .expect("ends");
+    let (store, _writer, _) = open(open_sled(home.path()).expect("opens again"));
+    let kept = store.bindings().at(address(100)).cloned().expect("kept");
+    assert_eq!((kept.state, kept.expires_secs), (LeaseState::Revoked, 5));
+}
+
+#[tokio::test]
+async fn a_lease_that_cannot_be_taken_back_on_disk_stays_what_it_was() {
+    let backend = Faulty::default();
+    let (store, _writer, _) = open(Box::new(backend.clone()));
+    let held = lease(100, 9, LeaseState::Bound);
+    let bound = BindingChange::Put(held.clone());
+    store.bind(vec![bound], 0).await.expect("bound");
+    backend.fails.store(true, Ordering::Relaxed);
+    let failed = store.release(address(100), |_| true, 5).await;
+    assert!(matches!(failed, Err(ReleaseError::Failed(_))), "{failed:?}");
+    assert_eq!(store.bindings().at(address(100)), Some(&held));
+}
+
+#[tokio::test]
+async fn leases_are_told_in_order_and_those_that_a_reservation_takes_back_too() {
+    let (store, _writer, _) = open(Box::new(Memory::default()));
+    let put = |state| BindingChange::Put(lease(100, 9, state));
+    for state in [LeaseState::Offered, LeaseState::Bound] {
+        store.bind(vec![put(state)], 0).await.expect("made");
+    }
+    let mut reservation = node(1);
+    reservation.address = Some(address(100));
+    let create = Change::Create(reservation);
+    store.change(create, 0).await.expect("created");
+    let told = store.feed().leases().since(0, 10).expect("remembered");
+    let told: Vec<feed::LeaseNote> = told.into_iter().map(|(_, note)| (*note).clone()).collect();
+    assert_eq!(
+        told,
+        [
+            feed::LeaseNote::Put(lease(100, 9, LeaseState::Offered)),
+            feed::LeaseNote::Put(lease(100, 9, LeaseState::Bound)),
+            feed::LeaseNote::Forgotten(lease(100, 9, LeaseState::Bound)),
+        ]
+    );
+}

@@ -13,6 +13,7 @@ mod dhcp_policy;
 mod dhcp_relay;
 mod disk_image;
 mod documents;
+mod etcd_client;
 mod firmware;
 mod firmware_proxy;
 mod grpc;

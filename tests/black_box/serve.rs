@@ -570,3 +570,31 @@ fn a_reflection_stream_that_is_held_open_does_not_keep_it_from_stopping() {
         .expect("it stops");
     });
 }
+
+#[test]
+fn a_command_says_whether_the_service_serves() {
+    let (netns, _client) = server();
+    let home = Home::new();
+    let config = home.config("");
+    let asked = |file: &Path| {
+        let output = Command::new(program())
+            .args(["health", "--config"])
+            .arg(file)
+            .output()
+            .expect("it runs");
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
+    };
+    let file = home.write("bootjackd.toml", &config);
+    let (status, said) = asked(&file);
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("is bootjackd running?"), "{said}");
+    let service = Service::start(&netns, &home, &config);
+    let (status, said) = asked(&file);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(said.starts_with("bootjackd serves on unix:"), "{said}");
+    drop(service);
+}

@@ -1,6 +1,7 @@
 //! One file per verb.
 
 pub mod completion;
+pub mod image;
 pub mod lab;
 pub mod machine;
 pub mod reservation;

@@ -308,6 +308,37 @@ fn a_released_address_is_free_and_its_last_holder_returns_to_it() {
 }
 
 #[test]
+fn who_holds_a_lease_that_was_taken_back_is_refused_and_begins_anew() {
+    let mut world = World::new();
+    world.send(&request(
+        9,
+        3,
+        &[(50, &[198, 18, 0, 100]), (54, &SERVER.octets())],
+    ));
+    let held = world.bindings.at(address(100)).cloned().expect("granted");
+    world.bindings.apply(BindingChange::Put(Lease {
+        state: LeaseState::Revoked,
+        expires_secs: NOW,
+        ..held
+    }));
+    for authoritative in [false, true] {
+        world.authoritative = authoritative;
+        let renewal = with_ciaddr(9, 3, address(100), &[]);
+        assert_eq!(world.send(&renewal), nak(NakReason::Revoked));
+    }
+    assert_eq!(
+        world.send(&request(8, 1, &[(50, &[198, 18, 0, 100])])),
+        offer(address(100)),
+        "it is free for others"
+    );
+    assert_eq!(
+        world.send(&request(9, 1, &[])),
+        offer(address(101)),
+        "and it is not the first thing that its former holder is offered"
+    );
+}
+
+#[test]
 fn a_declined_address_is_given_to_nobody_for_a_while() {
     let mut world = World::new();
     let leased = world.lease(2);

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod clients;
 pub mod dhcp;
+pub mod etcd;
 pub mod netns;
 pub mod qemu;
 pub mod service;
