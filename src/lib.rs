@@ -11,7 +11,8 @@
 //! floor 4  main  app/  cli                                       start, wire, drain, exit
 //! floor 3  dhcp/{server,rogue,prober}  ndp/server  tftp/{server,session,places,content}
 //!          http/{server,machine,attempt,files,artifacts,connections,pace,tls,secrets}
-//!          grpc/{server,listen,accept,connection,convert,machines,events}
+//!          grpc/{server,listen,accept,connection,visitors,tls,door,gate,guard,identity,register,scopes,rate,audit,wire}
+//!          grpc/{convert,machines,events}
 //!                                                                the shells: bytes in, bytes out
 //! floor 2  store/  observe/  net  artifact/{store,fetch,import}   shared machinery with effects
 //! floor 1  dhcp/{request,view,answer,decide,pool,proxy,bootfile,options,chosen,reply,route,explain,probe,pcap,limit}

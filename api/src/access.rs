@@ -26,7 +26,7 @@ pub const TOKENS: &str = "tokens";
 /// A line for each `Revocation`.
 pub const REVOKED: &str = "revoked";
 
-/// What every token begins with; base64url of 256 random bits follows.
+/// What every token begins with; 256 random bits in hexadecimal follow.
 pub const TOKEN_PREFIX: &str = "bj_";
 
 /// What one may do; each may do what those before it may.

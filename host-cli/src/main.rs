@@ -9,6 +9,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod auth;
 mod cli;
 mod client;
 mod commands;
@@ -46,6 +47,10 @@ fn main() -> ExitCode {
         Command::Wait { api, args } => api
             .server()
             .and_then(|server| commands::wait::run(&args, &server, api.format())),
+        Command::Auth(args) => {
+            let format = args.format();
+            commands::auth::run(args, format)
+        }
         Command::Lab(args) => commands::lab::run(&args),
         Command::Image { command } => commands::image::run(&command),
         Command::Completion { shell } => commands::completion::run(shell),

@@ -4,6 +4,7 @@
 //! `deploy/packages.sh test`; what is missing fails them by name.
 
 mod artifact;
+mod auth;
 mod check;
 mod cli;
 mod crash;

@@ -1,5 +1,6 @@
 //! One file per verb.
 
+pub mod auth;
 pub mod completion;
 pub mod image;
 pub mod lab;
