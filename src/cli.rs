@@ -310,6 +310,8 @@ fn serve(config: &Path, format: LogFormat, filter: &str) -> anyhow::Result<()> {
     start_log(format, filter)?;
     let loaded = app::load(config)?;
     let keys = app::Keys::read(&loaded.config)?;
+    // Threads get their rights from this one.
+    app::privileges::become_nobody_in_particular(&loaded.config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;

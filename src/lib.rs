@@ -9,22 +9,24 @@
 //!
 //! ```text
 //! floor 4  main  app/  cli                                       start, wire, drain, exit
-//! floor 3  dhcp/{server,rogue,prober}  ndp/server  tftp/{server,session,places,content}
+//! floor 3  dhcp/{server,peers,rogue,prober}  ndp/server  tftp/{server,session,places,content}
 //!          http/{server,machine,attempt,files,artifacts,connections,pace,tls,secrets}
 //!          grpc/{server,listen,accept,connection,visitors,tls,door,gate,guard,identity,register,scopes,rate,audit,wire}
-//!          grpc/{convert,machines,events}
+//!          grpc/{convert,machines,events,replicas}
 //!                                                                the shells: bytes in, bytes out
-//! floor 2  store/  observe/  net  artifact/{store,fetch,import}   shared machinery with effects
-//! floor 1  dhcp/{request,view,answer,decide,pool,proxy,bootfile,options,chosen,reply,route,explain,probe,pcap,limit}
+//! floor 2  store/  observe/  net  artifact/{store,fetch,import}  replicas/{membership,following,desk}
+//!                                                                shared machinery with effects
+//! floor 1  dhcp/{request,view,answer,decide,pool,proxy,bootfile,options,chosen,reply,route,explain,probe,pcap,limit,forward}
 //!                                                                pure: protocol and policy
 //!          ndp/advertisement  tftp/{packet,terms,resolve,transfer,patience}  http/{document,access,callback}  render/
+//!          replicas/{bucket,shares,group,record,roll,shared}
 //!          catalog  bindings  lifecycle  stalls  lint/  config/  artifact/{name,used,inside,iso}
 //! floor 0  model/                                                the nouns
 //! ```
 //!
 //! Rooms on floor 1 that know each other: `bindings` and `catalog` know nobody; `config` asks `catalog` whether reservations
 //! fit, and reads options, modes, limits and names of artefacts in the words of those rooms; `render` reads a profile's TOML with `config`'s reader; `dhcp`
-//! looks at `catalog` and `bindings` through its `view`; `http/document` looks at `catalog` and renders; `lifecycle` is asked by
+//! looks at `catalog` and `bindings` through its `view`, and at `replicas/group` to see whose a packet is; `http/document` looks at `catalog` and renders; `lifecycle` is asked by
 //! all that serve, so that no transport contradicts another; `lint` looks at what `http/document` renders.
 //!
 //! `grpc/convert` stands on floor 3 and not, as first planned, on floor 1: it turns the store's errors into statuses.
@@ -33,7 +35,7 @@
 //!
 //! | path | rooms |
 //! |---|---|
-//! | DHCP packet → reply | dhcp/server → request → view → answer (→ decide, pool, bootfile) → reply (→ chosen) → route → store → dhcp/server |
+//! | DHCP packet → reply | dhcp/server → request (→ forward) → view → answer (→ decide, pool, bootfile) → reply (→ chosen) → route → store → dhcp/server |
 //! | TFTP request → bytes | tftp/server → packet → session → resolve → content → terms → transfer → session |
 //! | HTTP request → document | http/server → machine, attempt → access → lifecycle → document → render |
 //! | installer's call-back → next boot | http/server → attempt → callback → store → lifecycle |
@@ -55,6 +57,7 @@ pub mod ndp;
 pub mod net;
 pub mod observe;
 pub mod render;
+pub mod replicas;
 pub mod stalls;
 pub mod store;
 pub mod tftp;

@@ -9,6 +9,7 @@ use clap::{
 };
 use clap_complete::Shell;
 
+use crate::commands::replicas::ReplicasCommand;
 use crate::exit::{Exit, Failure};
 use crate::qemu::{Arch, Firmware};
 use crate::server::{Access, Place, Server};
@@ -105,6 +106,16 @@ pub enum Command {
 
         #[command(subcommand)]
         command: MachineCommand,
+    },
+
+    /// Which of several bootjackd that share one etcd answers whom; without a verb, lists them
+    #[command(visible_alias = "replica", after_help = Exit::help())]
+    Replicas {
+        #[command(flatten)]
+        api: ApiArgs,
+
+        #[command(subcommand)]
+        command: Option<ReplicasCommand>,
     },
 
     /// Wait until a machine is installed, runs, or has failed
@@ -590,6 +601,7 @@ impl Cli {
         }
         if let Command::Reservation { api, .. }
         | Command::Machine { api, .. }
+        | Command::Replicas { api, .. }
         | Command::Wait { api, .. } = &mut self.command
         {
             api.server = api.server.take().or(self.api.server.take());
@@ -601,7 +613,7 @@ impl Cli {
 }
 
 /// `90`, `90s`, `5m` or `1m 30s`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     if let Ok(secs) = text.parse() {
         return Ok(Duration::from_secs(secs));
     }

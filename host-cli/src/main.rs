@@ -44,6 +44,9 @@ fn main() -> ExitCode {
         Command::Machine { api, command } => api
             .server()
             .and_then(|server| commands::machine::run(command, &server, api.format())),
+        Command::Replicas { api, command } => api
+            .server()
+            .and_then(|server| commands::replicas::run(command, &server, api.format())),
         Command::Wait { api, args } => api
             .server()
             .and_then(|server| commands::wait::run(&args, &server, api.format())),

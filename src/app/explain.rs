@@ -75,8 +75,8 @@ pub(super) fn open_store(
     config: &Config,
     catalog: crate::catalog::Catalog,
 ) -> anyhow::Result<(Store, Writer)> {
-    let opened = if config.data_dir.join("db").is_dir() {
-        let backend = open_sled(&config.data_dir).map_err(|error| match error {
+    let opened = if config.data_dir.join("journal").is_file() {
+        let backend = open_sled(&config.data_dir, config.store.snapshot_period).map_err(|error| match error {
             StoreError::Locked(path) => anyhow::anyhow!(
                 "store {path}: a running bootjackd has it, and does not answer on {}; is this its configuration?",
                 config.grpc

@@ -11,7 +11,10 @@ mod keys;
 mod load;
 mod port;
 mod ports;
+pub mod privileges;
+mod reach;
 mod reload;
+mod replicas;
 mod standing;
 mod watch;
 
@@ -40,16 +43,22 @@ use crate::store::{Store, open_sled};
 /// How long requests that run may take to finish once the service is asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// Runs the service until `stop`; everything acknowledged is on disk when it returns.
-pub async fn serve(loaded: Loaded, keys: Keys, stop: CancellationToken) -> anyhow::Result<()> {
+/// Runs the service until it is asked to stop; everything acknowledged is on disk when it returns.
+pub async fn serve(loaded: Loaded, keys: Keys, asked: CancellationToken) -> anyhow::Result<()> {
     let Loaded { config, catalog } = loaded;
+    let replica = replicas::of(&config)?;
+    // A replica leaves before it stops.
+    let stop = match &replica {
+        Some(_) => CancellationToken::new(),
+        None => asked.clone(),
+    };
     raise_file_limit();
-    let backend = open_sled(&config.data_dir)?;
+    let backend = open_sled(&config.data_dir, config.store.snapshot_period)?;
     let (store, writer, opened) = Store::open(backend, catalog, now_secs())?;
     let known = Box::new(directory::Known(store.clone()));
     let (timeline, timeline_writer) = Timeline::start(&config.data_dir, known)
         .with_context(|| format!("timeline in {}", config.data_dir.display()))?;
-    tell_opened(&opened);
+    tell_opened(&store, &opened);
     let metrics = observe::recorder();
     let render_metrics = metrics.handle();
     // A second service in one process (a test) keeps the first one's.
@@ -63,7 +72,15 @@ pub async fn serve(loaded: Loaded, keys: Keys, stop: CancellationToken) -> anyho
     tokio::spawn(keep_tidy(render_metrics.clone()));
 
     let config = Arc::new(config);
-    let ports = Ports::open(config.clone(), keys.http, store.clone(), stop.clone()).await?;
+    let known = replica.as_ref().map(|replica| replica.known());
+    let ports = Ports::open(
+        config.clone(),
+        keys.http,
+        store.clone(),
+        known,
+        stop.clone(),
+    )
+    .await?;
     let bound = bind::bind(&config).await?;
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
     let profiles = config.boot.profiles.clone();
@@ -86,12 +103,26 @@ pub async fn serve(loaded: Loaded, keys: Keys, stop: CancellationToken) -> anyho
         authoritative: config.dhcp.authoritative,
         server_ids: ports.server_ids(),
     };
+    // Last of all: from then on its clients are left to it.
+    let desk = match replica {
+        None => None,
+        Some(replica) => {
+            let joining = replica.join(ports.server_ids());
+            let Some(joined) = asked.run_until_cancelled(joining).await.transpose()? else {
+                return Ok(());
+            };
+            let desk = joined.desk();
+            tokio::spawn(joined.leave_before_it_stops(asked, stop.clone()));
+            Some(desk)
+        }
+    };
     let world = grpc::server::World {
         store: store.clone(),
         timeline,
         explainer,
         config: config.grpc.clone(),
         credentials: keys.grpc,
+        replicas: grpc::replicas::Service { desk },
     };
     let serving = grpc::server::serve(bound.grpc, world, stop.clone());
     tasks.spawn(async move {
@@ -185,7 +216,13 @@ async fn drain(mut tasks: JoinSet<anyhow::Result<()>>) {
     }
 }
 
-fn tell_opened(opened: &crate::store::Opened) {
+fn tell_opened(store: &Store, opened: &crate::store::Opened) {
+    if let Some(rebuilt) = &store.health().rebuilt {
+        emit(&Event::Failed {
+            about: "store",
+            error: rebuilt.clone(),
+        });
+    }
     for (reservation, refusal) in &opened.set_aside {
         emit(&Event::SetAside {
             machine: reservation.title().to_owned(),

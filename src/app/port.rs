@@ -18,6 +18,7 @@ use crate::model::{Event, MacAddr};
 use crate::ndp;
 use crate::net::{DhcpSocket, Interface};
 use crate::observe::emit;
+use crate::replicas::shared::Known;
 use crate::store::Store;
 
 /// An interface that DHCP is served on, and the address it is served from.
@@ -90,6 +91,7 @@ impl Port {
         config: &Config,
         store: &Store,
         boot: &Arc<BootServers>,
+        replicas: Option<&Arc<Known>>,
     ) -> anyhow::Result<BoundPort> {
         let lookout = Lookout {
             interface: self.interface.clone(),
@@ -99,7 +101,12 @@ impl Port {
         };
         let dhcp = [DhcpPort::Server, DhcpPort::BootServer]
             .into_iter()
-            .map(|kind| self.bind_dhcp(config, store, boot, kind, lookout.own_xid.clone()))
+            .map(|kind| {
+                let own_xid = lookout.own_xid.clone();
+                let server = self.bind_dhcp(config, store, boot, kind, own_xid)?;
+                let replicas = replicas.cloned();
+                Ok(DhcpServer { replicas, ..server })
+            })
             .collect::<anyhow::Result<Vec<_>>>()?;
         let ndp = match config.dhcp.answer_ipv6_solicitations {
             true => self.bind_ndp(),
@@ -161,6 +168,7 @@ impl Port {
             socket: Arc::new(socket),
             boot: boot.clone(),
             store: store.clone(),
+            replicas: None,
         })
     }
 

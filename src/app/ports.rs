@@ -32,6 +32,7 @@ use crate::net::tls::Shown;
 use crate::net::watch::Watch;
 use crate::net::{Interface, interfaces};
 use crate::observe::emit;
+use crate::replicas::shared::Known;
 use crate::store::Store;
 use crate::{http, tftp};
 
@@ -42,6 +43,7 @@ const RETRY: Duration = Duration::from_secs(5);
 pub struct Ports {
     config: Arc<Config>,
     store: Store,
+    replicas: Option<Arc<Known>>,
     files: tftp::server::Server,
     documents: http::server::Shared,
     tls: Option<Tls>,
@@ -81,6 +83,7 @@ impl Ports {
         config: Arc<Config>,
         certificate: Option<Arc<Shown>>,
         store: Store,
+        replicas: Option<Arc<Known>>,
         stop: CancellationToken,
     ) -> anyhow::Result<Self> {
         let boot = Arc::new(boot_servers(&config));
@@ -121,6 +124,7 @@ impl Ports {
             tasks: JoinSet::new(),
             config,
             store,
+            replicas,
             files,
             documents,
             tls,
@@ -258,7 +262,10 @@ impl Ports {
 
     /// Serves on an interface from now on. One that must be alone looks first whether it is.
     async fn serve(&mut self, port: Port) -> anyhow::Result<()> {
-        let BoundPort { dhcp, lookout, ndp } = port.bind(&self.config, &self.store, &self.boot)?;
+        let BoundPort { dhcp, lookout, ndp } = {
+            let replicas = self.replicas.as_ref();
+            port.bind(&self.config, &self.store, &self.boot, replicas)?
+        };
         if self.config.dhcp.authoritative {
             refuse_beside_others(&lookout).await?;
         }

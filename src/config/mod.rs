@@ -7,8 +7,10 @@ mod groups;
 mod grpc;
 mod layers;
 pub mod reader;
+mod replicas;
 mod reservations;
 mod services;
+mod store;
 mod subnets;
 
 use std::collections::BTreeMap;
@@ -25,9 +27,12 @@ pub use self::grpc::{DEFAULT_GRPC_RATE_LIMIT, Grpc, GrpcListen};
 pub use self::layers::read_local_boot;
 use self::layers::read_options;
 use self::reader::{At, Problem, Reader, Section};
+pub use self::replicas::{DEFAULT_TTL_SECS, Replicas};
 pub use self::reservations::default_id;
 use self::reservations::read_reservations;
 use self::services::{read_bind, read_dhcp, read_tls};
+pub use self::store::Store;
+use self::store::read_store;
 use self::subnets::read_subnets;
 use crate::dhcp::answer::Mode;
 use crate::dhcp::limit::Limit;
@@ -53,6 +58,7 @@ pub const DEFAULT_TRANSFERS_PER_CLIENT: usize = 512;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     pub data_dir: PathBuf,
+    pub store: Store,
     pub dhcp: Dhcp,
     pub subnets: Vec<Subnet>,
     /// DHCP options for every client.
@@ -70,6 +76,8 @@ pub struct Config {
     pub vars: Vars,
     pub groups: Vec<Group>,
     pub artifacts: Artifacts,
+    /// None: nobody answers clients with this service.
+    pub replicas: Option<Replicas>,
     /// Those of the file, each with its line.
     pub reservations: Vec<At<Reservation>>,
     /// The line of every path and address in it, for problems that only the machine it runs on can show.
@@ -232,6 +240,8 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
     let dhcp = read_dhcp(&mut root.section("dhcp"), &mut lines);
     let grpc = read_grpc(&mut root.section("grpc"), &mut lines);
     let artifacts = artifacts::read(root);
+    let store = read_store(&mut root.section("store"));
+    let replicas = replicas::read(root, false);
     let options = read_options(root);
     let subnets = read_subnets(root);
     let classes = read_classes(root, &subnets);
@@ -241,6 +251,7 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
     let reservations = read_reservations(root, &subnets, common, profiles);
     Config {
         data_dir,
+        store,
         dhcp,
         subnets: subnets.into_iter().map(|at| at.value).collect(),
         options,
@@ -276,6 +287,7 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
         vars,
         groups,
         artifacts,
+        replicas,
         reservations,
         lines,
     }

@@ -3,13 +3,24 @@
 use std::net::Ipv4Addr;
 
 use super::view::View;
-use crate::model::{ClientKey, Pool};
+use crate::model::{ClientKey, Pool, Slices};
 
 /// A free address for a client that has none: the one its identity hashes to, or the next free one, so that a client without a
 /// record tends to get the address it had. An address that nobody ever held is preferred to one that somebody may return to,
 /// and of those the one whose holder has been gone for longest. Costs the same in an empty and in a full pool.
+///
+/// One of several replicas gives of its own parts of the pools first, so that no two offer one address to two clients.
 pub fn find_free(client: &ClientKey, view: &View) -> Option<Ipv4Addr> {
-    let mut ranges = in_turn(&view.pools(), stable_hash(client));
+    let pools = view.pools();
+    let of_own = match view.own_slices {
+        Slices::ALL => None,
+        own => find_free_in(&own.of(&pools), client, view),
+    };
+    of_own.or_else(|| find_free_in(&pools, client, view))
+}
+
+fn find_free_in(pools: &[Pool], client: &ClientKey, view: &View) -> Option<Ipv4Addr> {
+    let mut ranges = in_turn(pools, stable_hash(client));
     for taken_out in view.taken_out() {
         ranges = without(&ranges, &taken_out);
     }

@@ -17,6 +17,7 @@ use super::answer::{Mode, answer};
 use super::bootfile::{BootServers, Bootfile};
 use super::decide::Answer;
 use super::limit::Limiter;
+use super::peers::{Ours, Sorting};
 use super::prober::Prober;
 use super::proxy::{BOOT_SERVER_PORT, Port};
 use super::reply;
@@ -26,9 +27,10 @@ use super::route::{self, CLIENT_PORT, Destination, SERVER_PORT};
 use super::view::{Ingress, View};
 use crate::bindings::Bindings;
 use crate::catalog::Catalog;
-use crate::model::{BindingChange, Dhcp, Event, Lease, LeaseState, Silence};
+use crate::model::{BindingChange, Dhcp, Event, Lease, LeaseState, Silence, Slices};
 use crate::net::{Datagram, DhcpSocket, Inbox, Way, now_secs};
 use crate::observe::{self, emit};
+use crate::replicas::shared::Known;
 use crate::store::{Store, StoreError};
 
 /// How many packets are taken at once.
@@ -55,6 +57,15 @@ pub struct Server {
     pub socket: Arc<DhcpSocket>,
     pub boot: Arc<BootServers>,
     pub store: Store,
+    /// Those that answer other clients, if there are any.
+    pub replicas: Option<Arc<Known>>,
+}
+
+/// A packet to answer.
+struct Asked<'a> {
+    request: Request,
+    datagram: Datagram<'a>,
+    ours: Ours,
 }
 
 /// One outcome, and the reply that goes with it.
@@ -122,17 +133,27 @@ impl Server {
     fn answer(&mut self, inbox: &Inbox) {
         let _one_write = observe::gather();
         let (started, now) = (Instant::now(), now_secs());
-        let requests: Vec<(Request, Datagram)> = (inbox.datagrams())
-            .filter_map(|datagram| Some((self.parse(&datagram)?, datagram)))
+        // Whoever asks for a boot server asks one alone.
+        let replicas = self.replicas.clone().filter(|_| self.port == Port::Server);
+        let mut sorting = (replicas.as_deref()).map(|r| Sorting::new(r, self.server_id, now));
+        let asked: Vec<Asked> = (inbox.datagrams())
+            .filter_map(|datagram| self.take(datagram, sorting.as_mut()))
             .collect();
         let store = self.store.clone();
         let outcomes = store.decide(|catalog, bindings| {
             let mut outcomes = Outcomes::default();
-            for (request, datagram) in &requests {
-                self.prepare(request, datagram, catalog, bindings, &mut outcomes, now);
+            let own_slices = sorting.as_ref().map_or(Slices::ALL, |sorting| {
+                sorting.withdraw(bindings);
+                sorting.own_slices()
+            });
+            for asked in &asked {
+                self.prepare(asked, own_slices, catalog, bindings, &mut outcomes, now);
             }
             outcomes
         });
+        if let Some(sorting) = sorting {
+            sorting.send(&self.socket);
+        }
         let Outcomes {
             ready,
             waiting,
@@ -150,6 +171,42 @@ impl Server {
             store.record(changes, now, Box::new(then));
         }
         sender.send(ready, started);
+    }
+
+    /// A packet that is no request, or another replica's to answer, ends here.
+    fn take<'a>(
+        &mut self,
+        datagram: Datagram<'a>,
+        sorting: Option<&mut Sorting<'a>>,
+    ) -> Option<Asked<'a>> {
+        let request = self.parse(&datagram)?;
+        let ours = match sorting {
+            None => Ours::default(),
+            Some(sorting) => sorting.sort(
+                &request,
+                &datagram,
+                || describe(&self.interface, &request),
+                || self.is_reserved(&request),
+            )?,
+        };
+        Some(Asked {
+            request,
+            datagram,
+            ours,
+        })
+    }
+
+    /// Whether the client has an address of its own where it is.
+    fn is_reserved(&self, request: &Request) -> bool {
+        let catalog = self.store.catalog();
+        let link = match request.giaddr.is_unspecified() {
+            true => self.server_id,
+            false => request.giaddr,
+        };
+        let reservation = request.mac().and_then(|mac| catalog.by_mac(mac));
+        let address = reservation.and_then(|own| own.address);
+        let subnet = catalog.subnet_of(link);
+        address.is_some_and(|address| subnet.is_some_and(|s| s.cidr.contains(&address)))
     }
 
     /// A packet that is no request of ours to answer ends here.
@@ -185,13 +242,18 @@ impl Server {
     /// Everything up to the commit.
     fn prepare(
         &self,
-        request: &Request,
-        datagram: &Datagram,
+        asked: &Asked,
+        own_slices: Slices,
         catalog: &Catalog,
         bindings: &mut Bindings,
         outcomes: &mut Outcomes,
         now: u64,
     ) {
+        let Asked {
+            request,
+            datagram,
+            ours,
+        } = asked;
         let mut dhcp = describe(&self.interface, request);
         let ingress = Ingress {
             server_id: self.server_id,
@@ -199,7 +261,7 @@ impl Server {
             authoritative: self.authoritative,
             now_secs: now,
         };
-        let Some(view) = View::new(request, catalog, bindings, ingress) else {
+        let Some(mut view) = View::new(request, catalog, bindings, ingress) else {
             let reason = Silence::NoSubnet;
             return outcomes.ready.outgoing.push(Outgoing {
                 octets: 0..0,
@@ -208,6 +270,8 @@ impl Server {
                 probe: None,
             });
         };
+        view.own_slices = own_slices;
+        view.server_id = ours.named.unwrap_or(view.server_id);
         dhcp.machine = view.reservation.map(|r| r.title().to_owned());
         let (decision, bootfile) = answer(request, self.port, self.mode, &self.boot, &view);
         let probe = self.prober.wanted(&decision, &view);

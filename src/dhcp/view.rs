@@ -8,7 +8,8 @@ use crate::bindings::Bindings;
 use crate::catalog::Catalog;
 use crate::lifecycle;
 use crate::model::{
-    Class, ClientKey, ClientPolicy, Layer, Lease, Octets, Phase, Pool, Reservation, Subnet, Verdict,
+    Class, ClientKey, ClientPolicy, Layer, Lease, Octets, Phase, Pool, Reservation, Slices, Subnet,
+    Verdict,
 };
 
 /// Link selection among a relay agent's words (RFC 3527).
@@ -54,6 +55,8 @@ pub struct View<'a> {
     pub own_address: Ipv4Addr,
     pub authoritative: bool,
     pub now_secs: u64,
+    /// The parts of its pools to give new addresses of first; all of them unless it is set.
+    pub own_slices: Slices,
 }
 
 impl<'a> View<'a> {
@@ -88,6 +91,7 @@ impl<'a> View<'a> {
             own_address: ingress.server_id,
             authoritative: ingress.authoritative,
             now_secs: ingress.now_secs,
+            own_slices: Slices::ALL,
         })
     }
 

@@ -17,6 +17,7 @@ pub mod listen;
 mod machines;
 mod rate;
 mod register;
+pub mod replicas;
 mod scopes;
 pub mod server;
 mod tls;

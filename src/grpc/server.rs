@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use bootjack_api::v1;
 use bootjack_api::v1::dhcp_server::{Dhcp, DhcpServer};
 use bootjack_api::v1::machines_server::MachinesServer;
+use bootjack_api::v1::replicas_server::ReplicasServer;
 use bootjack_api::v1::reservations_server::{Reservations, ReservationsServer};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -18,6 +19,7 @@ use super::convert;
 use super::door::Credentials;
 use super::listen::Bound;
 use super::machines::Lives;
+use super::replicas;
 use crate::catalog::Change;
 use crate::config::Grpc;
 use crate::dhcp::answer::Mode;
@@ -42,6 +44,7 @@ pub struct World {
     pub explainer: Explainer,
     pub config: Grpc,
     pub credentials: Credentials,
+    pub replicas: replicas::Service,
 }
 
 /// The largest message of the methods that take a batch: 10,000 reservations of 1.6 KB each. Others take 4 MiB.
@@ -64,6 +67,9 @@ pub async fn serve(
     health.set_serving::<ReservationsServer<Service>>().await;
     health.set_serving::<DhcpServer<Explainer>>().await;
     health.set_serving::<MachinesServer<Lives>>().await;
+    health
+        .set_serving::<ReplicasServer<replicas::Service>>()
+        .await;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
@@ -75,6 +81,7 @@ pub async fn serve(
         explainer,
         config,
         credentials,
+        replicas,
     } = world;
     let (door, gate) = credentials.open(&config)?;
     let connections = accept(sockets, &door, &stop);
@@ -87,6 +94,7 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER))
         .layer(gate)
         .add_service(DhcpServer::new(explainer))
+        .add_service(ReplicasServer::new(replicas))
         .add_service(MachinesServer::new(lives))
         .add_service(
             ReservationsServer::new(Service { store }).max_decoding_message_size(LARGEST_BATCH),

@@ -33,6 +33,8 @@ pub enum Event {
     Refused { dhcp: Dhcp, reason: NakReason },
     /// A DHCP packet got no answer.
     Silent { dhcp: Dhcp, reason: Silence },
+    /// A DHCP packet was sent on to the replica that answers this client.
+    Forwarded { dhcp: Dhcp, to: Ipv4Addr },
     /// A reply could not be sent.
     SendFailed { dhcp: Dhcp, error: String },
     /// A file went out over TFTP or HTTP, or the transfer ended early.
@@ -135,6 +137,15 @@ pub enum Event {
         address: Ipv4Addr,
         holder: String,
     },
+    /// The replicas that share the clients are others than before, or this one is no longer sure of its own share.
+    Replicas {
+        /// Their ids.
+        members: Vec<String>,
+        /// How many of the 256 buckets are this one's.
+        buckets: usize,
+        is_confirmed: bool,
+        change: &'static str,
+    },
     /// Machines that looked for an IPv6 router were told that there is none.
     NoRouterAdvertised { iface: String },
     /// A call over gRPC that would write was made, or refused.
@@ -146,6 +157,12 @@ pub enum Event {
         method: String,
         reason: &'static str,
         is_flood: bool,
+    },
+    /// Whom the service runs as, with what; and why it is root, if it should not be.
+    RunsAs {
+        user: String,
+        capabilities: String,
+        stayed: Option<String>,
     },
     /// Something that an operator should know at start.
     Noticed { about: &'static str, detail: String },
@@ -160,6 +177,7 @@ impl Event {
             Self::Offered(dhcp) | Self::Acked(dhcp) => Some(dhcp),
             Self::Refused { dhcp, .. }
             | Self::Silent { dhcp, .. }
+            | Self::Forwarded { dhcp, .. }
             | Self::SendFailed { dhcp, .. } => Some(dhcp),
             _ => None,
         }

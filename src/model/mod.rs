@@ -15,6 +15,7 @@ mod options;
 mod profile;
 mod reservation;
 mod silence;
+mod slices;
 mod subnet;
 mod timeline;
 mod uuid;
@@ -36,6 +37,7 @@ pub use reservation::{
     check_hostname, check_reservation_id,
 };
 pub use silence::{NakReason, Silence};
+pub use slices::Slices;
 pub use subnet::{AddressProbe, ClientPolicy, Pool, Subnet};
 pub use timeline::{Entry, Kind, Subject};
 pub use uuid::{MalformedUuid, Uuid};

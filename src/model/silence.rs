@@ -57,6 +57,8 @@ pub enum Silence {
     StoreFailed,
     /// Between decision and commit the address went to somebody else.
     Overtaken,
+    /// Another replica answers this client (RFC 3074).
+    NotOurs,
 }
 
 /// Why a REQUEST was refused with a NAK.
@@ -106,6 +108,7 @@ impl Silence {
             Self::NotTheHolder => "not_the_holder",
             Self::StoreFailed => "store_failed",
             Self::Overtaken => "overtaken",
+            Self::NotOurs => "not_ours",
         }
     }
 }

@@ -4,6 +4,7 @@
 pub mod arp;
 mod batch;
 pub mod icmp;
+mod reserve;
 pub mod tls;
 pub mod udp;
 pub mod watch;
@@ -19,6 +20,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 pub use self::batch::Inbox;
 use self::batch::{Message, Name, name_of};
+pub use self::reserve::{left as reserved_sockets, reserve};
 use crate::model::MacAddr;
 
 /// Room for the bursts of a rack that powers on at once.
@@ -104,13 +106,13 @@ impl DhcpSocket {
     /// Binds to `port` of the interface. Nobody else may have that port there, so that two servers never share clients unseen.
     /// `receive` waits for `patience` at most.
     pub fn bind(interface: &str, port: u16, patience: Duration) -> io::Result<Self> {
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+        let socket = reserve::udp()?;
         socket.bind_device(Some(interface.as_bytes()))?;
         socket.set_broadcast(true)?;
         socket.set_read_timeout(Some(patience))?;
         // Best effort: without CAP_NET_ADMIN the kernel's own limit stays.
         if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
-            let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+            udp::grow(&socket, RECEIVE_BUFFER);
         }
         setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
         socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into())?;

@@ -18,6 +18,9 @@ const INSTALL: &str = "bootjack_install_seconds";
 const LEASES: &str = "bootjack_leases";
 const POOL: &str = "bootjack_pool_addresses";
 const MACHINES: &str = "bootjack_machines";
+const REPLICAS: &str = "bootjack_replicas";
+const REPLICA_SHARE: &str = "bootjack_replica_share_ratio";
+const REPLICA_CONFIRMED: &str = "bootjack_replica_confirmed";
 const JOURNAL: &str = "bootjack_store_journal_bytes";
 const JOURNAL_AGE: &str = "bootjack_store_journal_age_seconds";
 const TROUBLE: &str = "bootjack_store_trouble";
@@ -101,6 +104,12 @@ pub fn register<'a>(installing: impl Iterator<Item = &'a str>) {
         "Addresses of a subnet's pools, by whether they are taken"
     );
     describe_gauge!(MACHINES, "Machines by where they stand");
+    describe_gauge!(REPLICAS, "Replicas that share the clients");
+    describe_gauge!(REPLICA_SHARE, "This replica's part of all buckets");
+    describe_gauge!(
+        REPLICA_CONFIRMED,
+        "1 while this replica knows that nobody has taken over its share"
+    );
     describe_gauge!(JOURNAL, "Octets of the store's journal");
     describe_gauge!(
         JOURNAL_AGE,
@@ -187,6 +196,16 @@ pub(super) fn measure(event: &Event) {
             let known = DOCUMENTS.into_iter().find(|known| known == document);
             let document = known.unwrap_or("other");
             histogram!(RENDER, "document" => document).record(*elapsed_ms as f64 / 1e3);
+        }
+        Event::Replicas {
+            members,
+            buckets,
+            is_confirmed,
+            ..
+        } => {
+            gauge!(REPLICAS).set(members.len() as f64);
+            gauge!(REPLICA_SHARE).set(*buckets as f64 / 256.0);
+            gauge!(REPLICA_CONFIRMED).set(f64::from(u8::from(*is_confirmed)));
         }
         Event::InstallEnded {
             profile,

@@ -21,7 +21,7 @@ pub use self::format::Text;
 pub use self::lines::{Lines, gather};
 pub use self::measure::{Standing, recorder, register, show};
 
-use crate::model::{Dhcp, Ended, Event};
+use crate::model::{Dhcp, Ended, Event, Silence};
 
 macro_rules! dhcp_line {
     ($level:ident, $dhcp:expr, $($extra:tt)*) => {{
@@ -73,9 +73,15 @@ pub fn emit(event: &Event) {
         Event::Silent { dhcp, reason } if reason.needs_a_human() => {
             dhcp_line!(error, dhcp, reason = reason.as_str(), "silent");
         }
+        // Every replica but one says so of every packet.
+        Event::Silent {
+            dhcp,
+            reason: reason @ Silence::NotOurs,
+        } => dhcp_line!(debug, dhcp, reason = reason.as_str(), "silent"),
         Event::Silent { dhcp, reason } => {
             dhcp_line!(info, dhcp, reason = reason.as_str(), "silent")
         }
+        Event::Forwarded { dhcp, to } => dhcp_line!(info, dhcp, to = %to, "forwarded"),
         Event::SendFailed { dhcp, error } => dhcp_line!(error, dhcp, error, "not sent"),
         Event::Served(t) if t.ended == Ended::SizeAsked => tracing::info!(
             protocol = t.protocol,
@@ -117,6 +123,16 @@ pub fn emit(event: &Event) {
             request_id = audit.request_id,
             "audited"
         ),
+        Event::RunsAs {
+            user,
+            capabilities,
+            stayed: None,
+        } => tracing::info!(user, capabilities, "runs as"),
+        Event::RunsAs {
+            user,
+            capabilities,
+            stayed: Some(reason),
+        } => tracing::warn!(user, capabilities, reason, "runs as"),
         Event::CallRefused { is_flood: true, .. } => {}
         Event::CallRefused {
             who,
@@ -235,6 +251,18 @@ pub fn emit(event: &Event) {
             address,
             holder,
         } => tracing::warn!(protocol = "dhcp", iface, yiaddr = %address, holder, "address in use"),
+        Event::Replicas {
+            members,
+            buckets,
+            is_confirmed,
+            change,
+        } => {
+            let members = members.join(", ");
+            match is_confirmed {
+                true => tracing::info!(change, members, buckets, is_confirmed, "replicas"),
+                false => tracing::warn!(change, members, buckets, is_confirmed, "replicas"),
+            }
+        }
         Event::NoRouterAdvertised { iface } => {
             tracing::debug!(protocol = "ndp", iface, "said that no IPv6 router is here");
         }
@@ -265,6 +293,7 @@ fn count(event: &Event) {
         Event::Silent { reason, .. } => {
             counter!("bootjack_dhcp_silences_total", "reason" => reason.as_str()).increment(1);
         }
+        Event::Forwarded { .. } => counter!("bootjack_dhcp_forwarded_total").increment(1),
         Event::SendFailed { .. } => counter!("bootjack_dhcp_send_failures_total").increment(1),
         Event::Served(t) => {
             let (protocol, ended) = (t.protocol, t.ended.as_str());
@@ -311,8 +340,10 @@ fn count(event: &Event) {
         | Event::Ready { .. }
         | Event::Stopped { .. }
         | Event::SetAside { .. }
+        | Event::Replicas { .. }
         | Event::DocumentBroken { .. }
         | Event::InstallEnded { .. }
+        | Event::RunsAs { .. }
         | Event::Noticed { .. }
         | Event::Failed { .. } => {}
     }

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use crate::model::{Dhcp, Ended, Event, Kind};
+use crate::model::{Dhcp, Ended, Event, Kind, Silence};
 
 /// Whom an event is about, in the words at hand where it happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,6 +37,12 @@ pub fn of(event: &Event) -> Option<Note> {
         Event::Refused { dhcp, reason } => {
             note_of_dhcp(Kind::Nak, dhcp, reason.as_str().to_owned())
         }
+        // The replica that answers tells the machine's story.
+        Event::Silent {
+            reason: Silence::NotOurs,
+            ..
+        }
+        | Event::Forwarded { .. } => return None,
         Event::Silent { dhcp, reason } => Note {
             what: dhcp.msg_type.unwrap_or_default().to_owned(),
             ..note_of_dhcp(Kind::Silent, dhcp, reason.as_str().to_owned())
@@ -177,10 +183,12 @@ pub fn of(event: &Event) -> Option<Note> {
         | Event::InstallEnded { .. }
         | Event::Ready { .. }
         | Event::Audited(_)
+        | Event::RunsAs { .. }
         | Event::CallRefused { .. }
         | Event::Stopped { .. }
         | Event::Revoked { .. }
         | Event::SetAside { .. }
+        | Event::Replicas { .. }
         | Event::OtherServer { .. }
         | Event::AddressInUse { .. }
         | Event::NoRouterAdvertised { .. }

@@ -14,7 +14,7 @@ use super::budget::{self, Budget};
 use super::history::History;
 use super::journal::Journal;
 use super::notes::{self, About, Note};
-use crate::model::{Entry, Event, Kind, Subject};
+use crate::model::{Entry, Event, Kind, Silence, Subject};
 
 /// How many events may wait to be written down.
 const WAITING: usize = 4096;
@@ -111,6 +111,9 @@ pub(super) fn leave(event: &Event) {
     let Some(queue) = QUEUE.get() else {
         return;
     };
+    if is_of_another_replica(event) {
+        return;
+    }
     static OF_MACHINES: Budget = Budget::new();
     static OF_CLIENTS: Budget = Budget::new();
     let at_ms = now_ms();
@@ -128,6 +131,18 @@ pub(super) fn leave(event: &Event) {
         }
         _ => counter!("bootjack_timeline_dropped_total").increment(1),
     }
+}
+
+/// Whether another replica answers the client: it is noted there.
+fn is_of_another_replica(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Forwarded { .. }
+            | Event::Silent {
+                reason: Silence::NotOurs,
+                ..
+            }
+    )
 }
 
 /// Whether it is about a DHCP client that no reservation knows.

@@ -4,63 +4,29 @@
 //! Bindings are promised in memory before they are written (`Store::decide`), which can only keep an address from somebody
 //! longer than needed. The catalog changes in memory when it has changed on disk, and not before.
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use super::feed::{LeaseNote, ReservationNote};
-use super::machines::{self, Act, ActError, Moved};
-use super::{
-    Backend, BatchError, ChangeError, ProfilesError, RecordChange, Shared, StoreError, Then,
-    Written,
-};
+use super::job::{Answer, Job};
+use super::machines;
+use super::{Backend, ProfilesError, RecordChange, Shared, StoreError, Written};
 use crate::bindings::Bindings;
 use crate::catalog::{Catalog, Change, Refusal};
-use crate::model::{BindingChange, ClientKey, Lease, LeaseState, Profile, Reservation};
+use crate::model::{BindingChange, ClientKey, Lease, LeaseState, Reservation};
 
 /// How many jobs one commit carries.
 const JOBS_PER_COMMIT: usize = 256;
 /// The least time between two syncs: who comes while many do is synced together with them.
 const PACE: Duration = Duration::from_millis(2);
+/// How often a commit is tried that others overtake.
+const MOST_TRIES: usize = 50;
 /// How often the backend may tidy up while nothing happens, and how often it is asked how it is.
 const IDLE: Duration = Duration::from_secs(1);
-
-/// Work for the thread, and whom to tell. Boxed where it is large: most jobs are leases.
-pub(super) enum Job {
-    Change {
-        change: Box<Change>,
-        now_secs: u64,
-        reply: oneshot::Sender<Result<Written, ChangeError>>,
-    },
-    /// New reservations, all or none.
-    Batch {
-        new: Vec<Reservation>,
-        now_secs: u64,
-        reply: oneshot::Sender<Result<Vec<Written>, BatchError>>,
-    },
-    /// Promised in memory already.
-    Bind {
-        changes: Vec<BindingChange>,
-        now_secs: u64,
-        then: Then,
-    },
-    Act {
-        id: String,
-        act: Act,
-        now_secs: u64,
-        reply: oneshot::Sender<Result<Moved, ActError>>,
-    },
-    /// Other profiles: nothing of them is kept.
-    Profiles {
-        profiles: BTreeMap<String, Profile>,
-        reply: oneshot::Sender<Result<(), ProfilesError>>,
-    },
-    Close,
-}
 
 /// The writing thread's own.
 pub(super) struct Committer {
@@ -74,21 +40,27 @@ pub(super) struct Committer {
 /// The state that a batch of jobs works towards.
 pub(super) struct Draft {
     pub(super) catalog: Catalog,
-    records: Vec<RecordChange>,
+    pub(super) records: Vec<RecordChange>,
     pub(super) revision: u64,
     /// The catalog is another, though nothing of it is on disk.
-    is_renewed: bool,
+    pub(super) is_renewed: bool,
     /// Leases that were promised and can no longer be.
     overtaken: Vec<Lease>,
     /// Addresses that a reservation has taken for its machine, or left.
-    touched: Vec<Ipv4Addr>,
+    pub(super) touched: Vec<Ipv4Addr>,
     now_secs: u64,
     /// What is told once it is published, in order.
-    reservation_notes: Vec<ReservationNote>,
-    lease_notes: Vec<LeaseNote>,
+    pub(super) reservation_notes: Vec<ReservationNote>,
+    pub(super) lease_notes: Vec<LeaseNote>,
 }
 
-type Acknowledge = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+/// Why the thread woke up.
+enum Wake {
+    Job(Option<Job>),
+    /// Others have written something.
+    News,
+    Nothing,
+}
 
 impl Committer {
     /// Works until it is told to close, or until nobody can give it a job any more. `clock` is this thread's own: it wakes it
@@ -97,28 +69,38 @@ impl Committer {
         let mut closing = false;
         let mut last_commit: Option<Instant> = None;
         let mut looked = Instant::now();
+        let mut left_over: Option<Job> = None;
         while !closing {
-            let next = async { tokio::time::timeout(IDLE, waiting.recv()).await };
-            match clock.block_on(next) {
-                Ok(Some(first)) => {
+            let wake = match left_over.take() {
+                Some(job) => Wake::Job(Some(job)),
+                None => clock.block_on(async {
+                    tokio::select! {
+                        job = waiting.recv() => Wake::Job(job),
+                        () = self.backend.heard() => Wake::News,
+                        () = tokio::time::sleep(IDLE) => Wake::Nothing,
+                    }
+                }),
+            };
+            match wake {
+                Wake::Job(Some(first)) => {
                     if let Some(early) = last_commit.and_then(|at| PACE.checked_sub(at.elapsed())) {
                         std::thread::park_timeout(early);
                     }
                     last_commit = Some(Instant::now());
-                    let mut jobs = vec![first];
-                    while jobs.len() < JOBS_PER_COMMIT
-                        && let Ok(job) = waiting.try_recv()
-                    {
-                        jobs.push(job);
-                    }
+                    let jobs;
+                    (jobs, left_over) = self.gather(first, &mut waiting);
                     closing = jobs.iter().any(|job| matches!(job, Job::Close));
                     self.commit(jobs);
                 }
-                Ok(None) => break,
-                Err(_) => self.backend.tidy(),
+                Wake::Job(None) => break,
+                Wake::News => self.take_in_news(),
+                Wake::Nothing => self.backend.tidy(),
             }
             if looked.elapsed() >= IDLE {
                 looked = Instant::now();
+                if self.backend.is_shared() {
+                    self.backend.tidy();
+                }
                 self.shared.set_health(self.backend.health());
             }
         }
@@ -126,8 +108,61 @@ impl Committer {
         self.shared.set_health(self.backend.health());
     }
 
+    /// As many of the jobs that wait as one commit carries, and the one that is too many, if one is.
+    fn gather(&self, first: Job, waiting: &mut mpsc::Receiver<Job>) -> (Vec<Job>, Option<Job>) {
+        let most = self.backend.records_per_write();
+        let mut weight = first.weight();
+        let mut jobs = vec![first];
+        while jobs.len() < JOBS_PER_COMMIT
+            && let Ok(job) = waiting.try_recv()
+        {
+            weight += job.weight();
+            if weight > most {
+                return (jobs, Some(job));
+            }
+            jobs.push(job);
+        }
+        (jobs, None)
+    }
+
     fn commit(&mut self, jobs: Vec<Job>) {
-        let mut draft = Draft {
+        let mut tries = 0;
+        let (draft, answers, outcome) = loop {
+            self.take_in_news();
+            let mut draft = self.draft();
+            let answers: Vec<Answer> = (jobs.iter())
+                .map(|job| self.prepare(job, &mut draft))
+                .collect();
+            let is_refusal = answers.iter().any(Answer::is_refusal);
+            let outcome = match draft.records.as_slice() {
+                [] if is_refusal => self.backend.confirm(),
+                [] => Ok(()),
+                records => self.backend.write(records),
+            };
+            if outcome != Err(StoreError::Overtaken) {
+                break (draft, answers, outcome);
+            }
+            tries += 1;
+            if tries == MOST_TRIES {
+                let away = "others write faster than this one can; try again".to_owned();
+                break (draft, answers, Err(StoreError::Away(away)));
+            }
+            if let Err(away) = self.backend.catch_up() {
+                break (draft, answers, Err(away));
+            }
+        };
+        self.publish(draft, outcome.is_ok());
+        if outcome.is_err() {
+            self.shared.set_health(self.backend.health());
+        }
+        for (job, answer) in jobs.into_iter().zip(answers) {
+            job.tell(answer, &outcome);
+        }
+    }
+
+    /// A draft that says what is.
+    pub(super) fn draft(&self) -> Draft {
+        Draft {
             catalog: (**self.shared.catalog.load()).clone(),
             records: Vec::new(),
             revision: self.revision,
@@ -137,22 +172,10 @@ impl Committer {
             now_secs: 0,
             reservation_notes: Vec::new(),
             lease_notes: Vec::new(),
-        };
-        let acknowledgements: Vec<Acknowledge> = jobs
-            .into_iter()
-            .filter_map(|job| self.prepare(job, &mut draft))
-            .collect();
-        let outcome = match draft.records.as_slice() {
-            [] => Ok(()),
-            records => self.backend.write(records),
-        };
-        self.publish(draft, outcome.is_ok());
-        for acknowledge in acknowledgements {
-            acknowledge(outcome.clone());
         }
     }
 
-    fn publish(&mut self, mut draft: Draft, written: bool) {
+    pub(super) fn publish(&mut self, mut draft: Draft, written: bool) {
         let mut bindings = self.shared.bindings();
         for lease in draft.overtaken {
             if bindings.at(lease.address) == Some(&lease) {
@@ -162,7 +185,8 @@ impl Committer {
         if !written {
             draft.records.into_iter().for_each(|record| {
                 if let RecordChange::PutLease(lease) = record {
-                    back_to_an_offer(&mut bindings, lease, draft.now_secs);
+                    let kept = self.backend.kept(lease.address);
+                    back_to_what_is_kept(&mut bindings, lease, kept, draft.now_secs);
                 }
             });
             return;
@@ -193,76 +217,59 @@ impl Committer {
         feed.publish(draft.reservation_notes, draft.lease_notes, self.revision);
     }
 
-    /// Makes the job's change in the draft; answers how to acknowledge it, unless it was refused and told so.
-    fn prepare(&self, job: Job, draft: &mut Draft) -> Option<Acknowledge> {
+    /// Makes the job's change in the draft; answers what comes of it if the draft is written.
+    fn prepare(&self, job: &Job, draft: &mut Draft) -> Answer {
         match job {
-            Job::Close => None,
-            Job::Profiles { profiles, reply } => match draft.catalog.with_profiles(profiles) {
-                Ok(next) => {
+            Job::Close => Answer::Close,
+            Job::Profiles { profiles, .. } => {
+                let next = draft.catalog.with_profiles(profiles.clone());
+                Answer::Profiles(next.map_err(ProfilesError::Refused).map(|next| {
                     draft.catalog = next;
                     draft.is_renewed = true;
-                    Some(Box::new(move |outcome| {
-                        let _ = reply.send(outcome.map_err(ProfilesError::from));
-                    }))
-                }
-                Err(refused) => {
-                    let _ = reply.send(Err(ProfilesError::Refused(refused)));
-                    None
-                }
-            },
+                }))
+            }
             Job::Change {
-                change,
-                now_secs,
-                reply,
-            } => match self.draft_change(*change, now_secs, draft) {
-                Ok(written) => Some(Box::new(move |outcome| {
-                    let _ = reply.send(outcome.map(|()| written).map_err(ChangeError::from));
-                })),
-                Err(refusal) => {
-                    let _ = reply.send(Err(refusal.into()));
-                    None
-                }
-            },
-            Job::Batch {
-                new,
-                now_secs,
-                reply,
-            } => match self.draft_batch(new, now_secs, draft) {
-                Ok(written) => Some(Box::new(move |outcome| {
-                    let _ = reply.send(outcome.map(|()| written).map_err(BatchError::from));
-                })),
-                Err(refused) => {
-                    let _ = reply.send(Err(BatchError::Refused(refused)));
-                    None
-                }
-            },
+                change, now_secs, ..
+            } => Answer::Change(self.draft_change((**change).clone(), *now_secs, draft)),
+            Job::Batch { new, now_secs, .. } => {
+                Answer::Batch(self.draft_batch(new.clone(), *now_secs, draft))
+            }
             Job::Act {
-                id,
-                act,
-                now_secs,
-                reply,
-            } => match machines::act(draft, &id, act, now_secs) {
-                Ok(moved) => Some(Box::new(move |outcome| {
-                    let _ = reply.send(outcome.map(|()| moved).map_err(ActError::from));
-                })),
-                Err(refused) => {
-                    let _ = reply.send(Err(refused));
-                    None
-                }
-            },
+                id, act, now_secs, ..
+            } => Answer::Act(machines::act(draft, id, act.clone(), *now_secs)),
             Job::Bind {
-                changes,
-                now_secs,
-                then,
+                changes, now_secs, ..
             } => {
-                draft.now_secs = now_secs;
-                let accepted: Vec<bool> = changes
-                    .into_iter()
-                    .map(|change| draft.bind(change))
-                    .collect();
-                Some(Box::new(move |outcome| then(outcome.map(|()| accepted))))
+                draft.now_secs = *now_secs;
+                let bind = |change: &BindingChange| {
+                    self.is_still_promised(change, draft) && draft.bind(change.clone())
+                };
+                Answer::Bind(changes.iter().map(bind).collect())
             }
         }
+    }
+
+    /// Where others write too, what was promised may have become somebody's meanwhile, and what was heard of it since has taken the
+    /// promise's place in memory: it is promised again, if it still can be.
+    fn is_still_promised(&self, change: &BindingChange, draft: &mut Draft) -> bool {
+        let BindingChange::Put(lease) = change else {
+            return true;
+        };
+        if !self.backend.is_shared() {
+            return true;
+        }
+        let mut bindings = self.shared.bindings();
+        if !bindings.permits(change, draft.now_secs) {
+            draft.overtaken.push(lease.clone());
+            return false;
+        }
+        let known = bindings.at(lease.address);
+        let takes = matches!(lease.state, LeaseState::Bound | LeaseState::Declined);
+        let is_theirs = known.is_some_and(|known| known.client == lease.client);
+        if known != Some(lease) && (takes || is_theirs) {
+            bindings.apply(change.clone());
+        }
+        true
     }
 
     fn draft_change(
@@ -449,7 +456,7 @@ impl Draft {
     }
 
     /// Has it told that this reservation, which was `before`, is what it is now.
-    fn note(&mut self, before: Option<Arc<Reservation>>, id: &str, revision: u64) {
+    pub(super) fn note(&mut self, before: Option<Arc<Reservation>>, id: &str, revision: u64) {
         self.reservation_notes.push(ReservationNote {
             revision,
             before,
@@ -515,9 +522,17 @@ impl Draft {
     }
 }
 
-/// A lease that could not be written was promised and not granted: it is held for the client's next try, and no longer.
-fn back_to_an_offer(bindings: &mut Bindings, lease: Lease, now_secs: u64) {
-    if lease.state == LeaseState::Bound && bindings.at(lease.address) == Some(&lease) {
+/// A lease that could not be written was promised and not granted: its client has what it had, if that is known to be kept, or
+/// else it is held for the client's next try, and no longer.
+fn back_to_what_is_kept(bindings: &mut Bindings, lease: Lease, kept: Option<Lease>, now_secs: u64) {
+    if bindings.at(lease.address) != Some(&lease) {
+        return;
+    }
+    if let Some(kept) = kept.filter(|kept| kept.client == lease.client && kept.is_current(now_secs))
+    {
+        return bindings.apply(BindingChange::Put(kept));
+    }
+    if lease.state == LeaseState::Bound {
         bindings.apply(BindingChange::Put(Lease {
             state: LeaseState::Offered,
             expires_secs: now_secs + crate::model::OFFER_HOLD_SECS,

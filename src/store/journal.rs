@@ -4,18 +4,22 @@
 //! | octets | what |
 //! |---|---|
 //! | 8 | `bootjack` |
-//! | 4 | form of the file, 1 |
+//! | 4 | form of the file: 2 |
 //! | 8 | number of the checkpoint that the database has at least |
+//! | 4 | CRC-32 of these 20 octets; not in form 1 |
 //! | then, for each write, 4 | length of the content |
 //! | 8 | how much of the file was synced before: where it stands itself |
 //! | 4 | CRC-32 of the content |
 //! | 4 | CRC-32 of these 16 octets |
 //! | … | for each record: length of the key (2), key, 1 and length of the value (4) and value, or 0 for a removal |
 //!
-//! Numbers are big-endian. Each entry is synced before the next is written, so that a crash can tear the last one alone, which
-//! nobody was told of: what is wrong before a whole entry is damage. (Versions before this one could leave several unsynced; their
-//! files are read by what each entry knows to have been synced.) Behind the last entry there are zeros: where a file does not grow,
-//! a sync writes what was written and nothing else.
+//! Numbers are big-endian. Behind the last entry there are zeros, 20 at least, which are on disk before anything is written over
+//! them. So what a crash can leave is known: each entry is synced before the next is written, and a disk writes a sector of 512
+//! octets whole or not at all. The last entry alone can be torn, and where it is, zeros are left of it; nobody was told of it.
+//! Everything else is damage: something wrong before a whole entry, an entry that is wrong without zeros in it, a file that ends
+//! before its zeros.
+//!
+//! Form 1, of versions before this one, promises less, and its files are read by what each entry knows to have been synced.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
@@ -25,12 +29,16 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 const MAGIC: &[u8; 8] = b"bootjack";
-const FORM: u32 = 1;
-const HEADER: usize = 20;
-/// What stands before the content of an entry.
+const FORM: u32 = 2;
+/// What stands before the first entry, in form 1 and in form 2.
+const HEADER_1: usize = 20;
+const HEADER: usize = 24;
+/// What stands before the content of an entry, and how many zeros there are behind the last one.
 const HEAD: usize = 20;
 /// How much the file grows by.
 const STEP: usize = 1 << 20;
+/// What a disk writes whole or not at all.
+const SECTOR: usize = 512;
 
 /// A key, and its value or none if it was removed.
 pub(super) type KeyValue = (Vec<u8>, Option<Vec<u8>>);
@@ -53,11 +61,13 @@ pub(super) enum JournalError {
 pub(super) struct Journal {
     path: PathBuf,
     file: File,
+    /// Where entries begin.
+    start: u64,
     /// How much of it is whole and synced.
     length: u64,
     /// Something that failed stands behind that.
     is_torn: bool,
-    /// How far there is room.
+    /// How far there are zeros on disk.
     room: u64,
     /// Of the entry that is being written; kept for its room.
     entry: Vec<u8>,
@@ -71,6 +81,8 @@ pub(super) struct Found {
     pub records: Vec<KeyValue>,
     /// How much of the file is whole.
     pub length: u64,
+    /// Where its entries begin.
+    pub start: usize,
 }
 
 impl Journal {
@@ -95,15 +107,18 @@ impl Journal {
             .write(true)
             .mode(0o600)
             .open(&path)?;
-        let header = [&MAGIC[..], &FORM.to_be_bytes(), &checkpoint.to_be_bytes()].concat();
+        let mut header = [&MAGIC[..], &FORM.to_be_bytes(), &checkpoint.to_be_bytes()].concat();
+        header.extend(crc32fast::hash(&header).to_be_bytes());
+        header.extend([0; HEAD]);
         file.write_all_at(&header, 0)?;
         file.sync_data()?;
         Ok(Self {
             path,
             file,
+            start: HEADER as u64,
             length: HEADER as u64,
             is_torn: false,
-            room: HEADER as u64,
+            room: (HEADER + HEAD) as u64,
             entry: Vec::new(),
         })
     }
@@ -111,21 +126,27 @@ impl Journal {
     /// The one that was read, to go on behind its last whole entry.
     pub(super) fn open(path: &Path, found: &Found) -> io::Result<Self> {
         let file = OpenOptions::new().write(true).open(path)?;
-        // What a crash has torn must not stand behind what comes next.
-        file.set_len(found.length)?;
-        file.sync_data()?;
-        Ok(Self {
+        let mut journal = Self {
             path: path.to_owned(),
             file,
+            start: found.start as u64,
             length: found.length,
-            is_torn: false,
+            is_torn: true,
             room: found.length,
             entry: Vec::new(),
-        })
+        };
+        journal.cut()?;
+        journal.file.sync_data()?;
+        Ok(journal)
     }
 
     pub(super) fn length(&self) -> u64 {
         self.length
+    }
+
+    /// Whether nothing was written to it yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.length == self.start
     }
 
     /// Adds one write: all of it or, after an error, none. It would survive a power cut once this returns.
@@ -147,15 +168,16 @@ impl Journal {
         written.map(|_| ())
     }
 
-    /// Half an entry must not stand before the next one, and one that failed must not be there tomorrow.
+    /// What a crash has torn, or what failed, must not stand behind what comes next, nor be there tomorrow.
     fn cut(&mut self) -> io::Result<()> {
-        self.file.set_len(self.length)?;
-        self.room = self.length;
+        self.file.write_all_at(&[0; HEAD], self.length)?;
+        self.room = self.length + HEAD as u64;
+        self.file.set_len(self.room)?;
         self.is_torn = false;
         Ok(())
     }
 
-    /// Writes an entry and syncs nothing; answers where it ends.
+    /// Writes an entry and syncs nothing of it; answers where it ends.
     fn append(&mut self, records: &[KeyValue]) -> io::Result<u64> {
         let entry = &mut self.entry;
         entry.clear();
@@ -182,16 +204,21 @@ impl Journal {
         let sum = crc32fast::hash(&entry[..16]);
         entry[16..HEAD].copy_from_slice(&sum.to_be_bytes());
         let end = self.length + entry.len() as u64;
-        if end > self.room {
-            self.file.write_all_at(&vec![0; STEP], end)?;
-            self.room = end + STEP as u64;
+        if end + HEAD as u64 > self.room {
+            let zeros = vec![0; entry.len() + STEP];
+            self.file.write_all_at(&zeros, self.room)?;
+            self.file.sync_data()?;
+            self.room += zeros.len() as u64;
         }
         self.file.write_all_at(entry, self.length)?;
         Ok(end)
     }
 
-    /// Puts `new` in its place and itself under the name `sealed`, where it is kept until the database has what it says.
+    /// Puts `new` in its place and itself under the name `sealed`, where it is kept as long as it is needed.
     pub(super) fn replaced_by(&self, mut new: Self, sealed: &Path) -> io::Result<Self> {
+        // It gets no longer, and needs no room.
+        self.file.set_len(self.length + HEAD as u64)?;
+        self.file.sync_data()?;
         std::fs::rename(&self.path, sealed)?;
         std::fs::rename(&new.path, &self.path)?;
         sync_directory(sealed)?;
@@ -202,53 +229,189 @@ impl Journal {
 
 /// Reads one; nothing if there is none.
 pub(super) fn read(path: &Path) -> Result<Option<Found>, JournalError> {
-    let mut octets = Vec::new();
-    match File::open(path).and_then(|mut file| file.read_to_end(&mut octets)) {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => {
-            return Err(JournalError::Io {
-                path: path.to_owned(),
-                error,
-            });
-        }
-    }
-    parse(&octets)
-        .map(Some)
-        .map_err(|(at, problem)| JournalError::Damaged {
-            path: path.to_owned(),
-            at,
-            problem,
-        })
+    let Some(octets) = octets(path)? else {
+        return Ok(None);
+    };
+    let damaged = |(at, problem)| JournalError::Damaged {
+        path: path.to_owned(),
+        at,
+        problem,
+    };
+    parse(&octets).map(Some).map_err(damaged)
 }
 
-/// The whole entries, up to the end or to the first that is not whole.
-fn parse(octets: &[u8]) -> Result<Found, (usize, &'static str)> {
-    let (header, _) = octets
-        .split_first_chunk::<HEADER>()
-        .ok_or((0, "it is shorter than its header"))?;
-    if !header.starts_with(MAGIC) {
+/// The number that one begins with; nothing if there is none.
+pub(super) fn number_of(path: &Path) -> Result<Option<u64>, JournalError> {
+    let io = |error| JournalError::Io {
+        path: path.to_owned(),
+        error,
+    };
+    let mut start = Vec::new();
+    match File::open(path) {
+        Ok(file) => file
+            .take(HEADER as u64)
+            .read_to_end(&mut start)
+            .map_err(io)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io(error)),
+    };
+    let damaged = |(at, problem)| JournalError::Damaged {
+        path: path.to_owned(),
+        at,
+        problem,
+    };
+    header(&start)
+        .map(|header| Some(header.number))
+        .map_err(damaged)
+}
+
+fn octets(path: &Path) -> Result<Option<Vec<u8>>, JournalError> {
+    match std::fs::read(path) {
+        Ok(octets) => Ok(Some(octets)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(JournalError::Io {
+            path: path.to_owned(),
+            error,
+        }),
+    }
+}
+
+struct Header {
+    form: u32,
+    number: u64,
+    length: usize,
+}
+
+fn header(octets: &[u8]) -> Result<Header, (usize, &'static str)> {
+    let too_short = (0, "it is shorter than its header");
+    let start = octets.get(..HEADER_1).ok_or(too_short)?;
+    if !start.starts_with(MAGIC) {
         return Err((0, "it is no journal"));
     }
-    if header[8..12] != FORM.to_be_bytes() {
-        return Err((8, "another version wrote it"));
+    let (form, number) = (number(&start[8..12]), number(&start[12..]));
+    match form {
+        1 => Ok(Header {
+            form: 1,
+            number,
+            length: HEADER_1,
+        }),
+        2 => {
+            let sum = octets.get(HEADER_1..HEADER).ok_or(too_short)?;
+            if sum != crc32fast::hash(start).to_be_bytes() {
+                return Err((0, "the checksum of its header is wrong"));
+            }
+            Ok(Header {
+                form: 2,
+                number,
+                length: HEADER,
+            })
+        }
+        _ => Err((8, "another version wrote it")),
     }
+}
+
+/// The whole entries, up to the end or to the one that a crash has torn.
+fn parse(octets: &[u8]) -> Result<Found, (usize, &'static str)> {
+    let header = header(octets)?;
     let mut found = Found {
-        checkpoint: number(&header[12..]),
+        checkpoint: header.number,
+        start: header.length,
         ..Found::default()
     };
-    let mut at = HEADER;
+    let mut at = header.length;
     while let Some(entry) = Entry::at(octets, at) {
         records(entry.content, &mut found.records).ok_or((at, "an entry makes no sense"))?;
         at += HEAD + entry.content.len();
     }
     let was_synced =
         |later: usize| Entry::at(octets, later).is_some_and(|entry| entry.synced > at as u64);
-    if (at + 1..octets.len()).any(was_synced) {
+    if (at + 1..written_end(octets)).any(was_synced) {
         return Err((at, "the checksum of an entry is wrong"));
+    }
+    if header.form > 1 {
+        may_be_torn(octets, at).map_err(|problem| (at, problem))?;
     }
     found.length = at as u64;
     Ok(found)
+}
+
+/// Where only zeros are left.
+fn written_end(octets: &[u8]) -> usize {
+    (octets.iter().rposition(|octet| *octet != 0)).map_or(0, |last| last + 1)
+}
+
+/// Whether what stands behind the last whole entry is what a crash leaves, and no entry that somebody was told of.
+fn may_be_torn(octets: &[u8], at: usize) -> Result<(), &'static str> {
+    let cut_off = "the file has been cut off there";
+    let head = octets.get(at..at + HEAD).ok_or(cut_off)?;
+    if head.iter().all(|octet| *octet == 0) {
+        return Ok(());
+    }
+    let has_zero_sector = |from: usize, to: usize| {
+        let mut pieces = (from / SECTOR..to.div_ceil(SECTOR))
+            .map(|sector| from.max(sector * SECTOR)..to.min((sector + 1) * SECTOR));
+        pieces.any(|piece| octets[piece].iter().all(|octet| *octet == 0))
+    };
+    if !is_head(head) {
+        return has_zero_sector(at, at + HEAD)
+            .then_some(())
+            .ok_or("the head of an entry is wrong");
+    }
+    let end = usize::try_from(number(&head[..4]))
+        .map_or(usize::MAX, |length| (at + HEAD).saturating_add(length));
+    if end.saturating_add(HEAD) > octets.len() {
+        return Err(cut_off);
+    }
+    has_zero_sector(at, end)
+        .then_some(())
+        .ok_or("the checksum of the last entry is wrong")
+}
+
+fn is_head(head: &[u8]) -> bool {
+    u64::from(crc32fast::hash(&head[..16])) == number(&head[16..HEAD])
+}
+
+#[cfg(test)]
+/// Places in a journal where something is wrong, and what.
+pub(super) type Wrong = Vec<(usize, &'static str)>;
+
+/// All that can be read of one, whatever else is wrong with it, and the places where something is.
+#[cfg(test)]
+pub(super) fn salvage(path: &Path) -> Result<(Vec<KeyValue>, Wrong), JournalError> {
+    let octets = octets(path)?.unwrap_or_default();
+    let (mut found, mut wrong) = (Vec::new(), Vec::new());
+    let mut at = match header(&octets) {
+        Ok(header) => header.length,
+        Err(problem) => {
+            wrong.push(problem);
+            0
+        }
+    };
+    while at < octets.len() {
+        if let Some(entry) = Entry::at(&octets, at) {
+            match records(entry.content, &mut found) {
+                Some(()) => {}
+                None => wrong.push((at, "an entry makes no sense")),
+            }
+            at += HEAD + entry.content.len();
+            continue;
+        }
+        let next =
+            (at + 1..written_end(&octets)).find(|later| Entry::at(&octets, *later).is_some());
+        match next {
+            Some(next) => {
+                if at > 0 {
+                    wrong.push((at, "the checksum of an entry is wrong"));
+                }
+                at = next;
+            }
+            None => {
+                wrong.extend(may_be_torn(&octets, at).err().map(|problem| (at, problem)));
+                break;
+            }
+        }
+    }
+    Ok((found, wrong))
 }
 
 /// One whole entry.
@@ -260,7 +423,7 @@ struct Entry<'a> {
 impl<'a> Entry<'a> {
     fn at(octets: &'a [u8], at: usize) -> Option<Self> {
         let (head, rest) = octets.get(at..)?.split_first_chunk::<HEAD>()?;
-        if u64::from(crc32fast::hash(&head[..16])) != number(&head[16..]) {
+        if !is_head(head) {
             return None;
         }
         let content = rest.get(..usize::try_from(number(&head[..4])).ok()?)?;
@@ -295,7 +458,7 @@ fn records(mut content: &[u8], into: &mut Vec<KeyValue>) -> Option<()> {
     content.is_empty().then_some(())
 }
 
-fn sync_directory(path: &Path) -> io::Result<()> {
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(directory) => File::open(directory)?.sync_data(),
         None => Ok(()),
@@ -334,71 +497,144 @@ mod tests {
         assert_eq!(found.records.last(), Some(&put(9)));
     }
 
-    #[test]
-    fn a_torn_end_is_left_out_and_written_over() {
-        let home = tempfile::tempdir().expect("a directory");
-        let path = home.path().join("journal");
-        written(&path, 3);
-        let mut whole = std::fs::read(&path).expect("readable");
-        let end = parse(&whole).expect("whole").length;
-        whole.truncate(usize::try_from(end).expect("short"));
-        let second_ends = parse(&whole[..whole.len() - 1]).expect("torn").length;
-        for length in usize::try_from(second_ends).expect("short")..whole.len() {
-            for zeros in [0, 5] {
-                let mut torn = whole[..length].to_vec();
-                torn.resize(length + zeros, 0);
-                let found = parse(&torn).expect("a torn end");
-                assert_eq!(
-                    (found.records.len(), found.length),
-                    (4, second_ends),
-                    "{length}+{zeros}"
-                );
-            }
-        }
-        std::fs::write(&path, &whole[..whole.len() - 3]).expect("written");
-        let found = read(&path).expect("readable").expect("there");
-        let mut journal = Journal::open(&path, &found).expect("opens");
-        journal.write(&[put(5)]).expect("written");
-        let found = read(&path).expect("readable").expect("there");
-        assert_eq!(found.records.len(), 5);
-    }
-
-    #[test]
-    fn a_flipped_bit_before_the_last_entry_is_damage() {
-        let home = tempfile::tempdir().expect("a directory");
-        let path = home.path().join("journal");
-        written(&path, 6);
-        let whole = std::fs::read(&path).expect("readable");
-        let end = usize::try_from(parse(&whole).expect("whole").length).expect("short");
-        let whole = &whole[..end];
-        let last_begins = end - (HEAD + 2 * 2 + 2 * 2 + 2 + 4 + 5);
-        assert!(Entry::at(whole, last_begins).is_some());
-        for at in 0..last_begins {
-            let mut damaged = whole.to_vec();
-            damaged[at] ^= 0x10;
-            let is_number = (12..HEADER).contains(&at);
-            assert_eq!(parse(&damaged).is_ok(), is_number, "octet {at}");
-        }
-    }
-
-    /// What versions before this one left: form 1, with entries that were not synced before the next was written.
-    #[test]
-    fn entries_that_were_not_synced_may_be_torn_in_any_order() {
-        let home = tempfile::tempdir().expect("a directory");
-        let path = home.path().join("journal");
-        written(&path, 3);
-        let mut octets = std::fs::read(&path).expect("readable");
+    /// Form 1 as versions before this one wrote it: entries may know of less that was synced.
+    fn as_form_1(octets: &[u8], synced: impl Fn(usize) -> usize) -> Vec<u8> {
+        let mut old = [&octets[..8], &1_u32.to_be_bytes(), &octets[12..HEADER_1]].concat();
         let mut at = HEADER;
-        while let Some(entry) = Entry::at(&octets, at) {
+        while let Some(entry) = Entry::at(octets, at) {
             let next = at + HEAD + entry.content.len();
-            octets[at + 4..at + 12].copy_from_slice(&(HEADER as u64).to_be_bytes());
-            let sum = crc32fast::hash(&octets[at..at + 16]);
-            octets[at + 16..at + HEAD].copy_from_slice(&sum.to_be_bytes());
+            let mut head = octets[at..at + 16].to_vec();
+            head[4..12].copy_from_slice(&(synced(old.len()) as u64).to_be_bytes());
+            head.extend(crc32fast::hash(&head).to_be_bytes());
+            old.extend(head);
+            old.extend(entry.content);
             at = next;
         }
-        assert_eq!(parse(&octets).expect("whole").records.len(), 6);
-        octets[HEADER + HEAD + 3] ^= 1; // in the first, with two whole ones behind it
-        assert!(parse(&octets).expect("torn").records.is_empty());
+        old
+    }
+
+    /// The octets of a journal, and where each entry begins and the last ends.
+    fn written_out(writes: u8) -> (Vec<u8>, Vec<usize>) {
+        let home = tempfile::tempdir().expect("a directory");
+        let path = home.path().join("journal");
+        written(&path, writes);
+        let octets = std::fs::read(&path).expect("readable");
+        let mut places = vec![HEADER];
+        while let Some(entry) = Entry::at(&octets, *places.last().expect("one")) {
+            places.push(places[places.len() - 1] + HEAD + entry.content.len());
+        }
+        assert_eq!(places.len(), usize::from(writes) + 1);
+        (octets, places)
+    }
+
+    #[test]
+    fn an_end_torn_by_sectors_is_left_out_and_written_over() {
+        let lies_in_two =
+            |places: &[usize], last: usize| places[last] / SECTOR < (places[last + 1] - 1) / SECTOR;
+        let (_, places) = written_out(90);
+        let last = (60..90).find(|n| lies_in_two(&places, *n)).expect("one");
+        let (whole, places) = written_out(last as u8 + 1);
+        let (begins, ends) = (places[last], places[last + 1]);
+        let boundary = (begins / SECTOR + 1) * SECTOR;
+        for lost in [begins..boundary, boundary..ends, begins..ends] {
+            let mut torn = whole.clone();
+            torn[lost.clone()].fill(0);
+            let found = parse(&torn).expect("a torn end");
+            assert_eq!(
+                (found.records.len(), found.length),
+                (2 * last, begins as u64),
+                "{lost:?}"
+            );
+
+            let home = tempfile::tempdir().expect("a directory");
+            let path = home.path().join("journal");
+            std::fs::write(&path, &torn).expect("written");
+            let mut journal = Journal::open(&path, &found).expect("opens");
+            let once_more = read(&path).expect("readable").expect("there");
+            assert_eq!(once_more, found);
+            journal.write(&[put(5)]).expect("written");
+            let found = read(&path).expect("readable").expect("there");
+            assert_eq!(found.records.len(), 2 * last + 1);
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_cut_off_anywhere_is_damaged() {
+        let (whole, places) = written_out(6);
+        let ends = places[6];
+        for length in 0..ends + HEAD {
+            assert!(
+                parse(&whole[..length]).is_err(),
+                "{length} octets of {ends}"
+            );
+        }
+        assert!(parse(&whole[..ends + HEAD]).is_ok());
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_is_damage_in_the_last_entry_too() {
+        let (whole, places) = written_out(6);
+        for at in 0..places[6] + HEAD {
+            for bit in [0, 4, 7] {
+                let mut damaged = whole.clone();
+                damaged[at] ^= 1 << bit;
+                assert!(parse(&damaged).is_err(), "octet {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_readable_of_a_damaged_journal_is_salvaged_and_the_rest_is_named() {
+        let home = tempfile::tempdir().expect("a directory");
+        let path = home.path().join("journal");
+        let (mut octets, places) = written_out(6);
+        octets[places[2] + HEAD + 2] ^= 1;
+        octets[places[5] + HEAD + 2] ^= 1;
+        std::fs::write(&path, &octets).expect("written");
+        let (found, wrong) = salvage(&path).expect("readable");
+        assert_eq!(found.len(), 8);
+        let places_of =
+            |wrong: &[(usize, &str)]| wrong.iter().map(|(at, _)| *at).collect::<Vec<_>>();
+        assert_eq!(places_of(&wrong), [places[2], places[5]]);
+        octets[0] = b'x';
+        std::fs::write(&path, &octets).expect("written");
+        let (found, wrong) = salvage(&path).expect("readable");
+        assert_eq!((found.len(), wrong[0].0), (8, 0), "without its header, too");
+    }
+
+    #[test]
+    fn form_1_is_read_with_whatever_its_writer_had_not_synced_yet() {
+        let (whole, _) = written_out(6);
+        let synced = as_form_1(&whole, |at| at);
+        let found = parse(&synced).expect("readable");
+        assert_eq!((found.checkpoint, found.records.len()), (7, 12));
+        assert_eq!(
+            parse(&synced[..synced.len() - 3])
+                .expect("torn")
+                .records
+                .len(),
+            10
+        );
+        let mut damaged = synced.clone();
+        damaged[HEADER_1 + HEAD + 3] ^= 1;
+        assert!(
+            parse(&damaged).is_err(),
+            "before entries that knew it to be synced"
+        );
+
+        let unsynced = as_form_1(&whole, |_| HEADER_1);
+        let mut torn = unsynced.clone();
+        torn[HEADER_1 + HEAD + 3] ^= 1;
+        assert!(parse(&torn).expect("torn").records.is_empty());
+
+        let home = tempfile::tempdir().expect("a directory");
+        let path = home.path().join("journal");
+        std::fs::write(&path, &synced).expect("written");
+        let found = read(&path).expect("readable").expect("there");
+        let mut journal = Journal::open(&path, &found).expect("opens");
+        journal.write(&[put(9)]).expect("it is gone on with");
+        let found = read(&path).expect("readable").expect("there");
+        assert_eq!(found.records.len(), 13);
     }
 
     #[test]

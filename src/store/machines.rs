@@ -7,7 +7,8 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use super::commit::{Draft, Job};
+use super::commit::Draft;
+use super::job::Job;
 use super::{RecordChange, Store, StoreError};
 use crate::catalog::Catalog;
 use crate::lifecycle::{self, Command, NotNow, Signal, Step};

@@ -9,30 +9,40 @@
 
 mod commit;
 pub mod etcd;
+pub mod export;
 pub mod feed;
+mod job;
 mod journal;
+mod layout;
 mod leases;
+mod local;
 mod machines;
 mod memory;
 pub mod profiles;
+mod rebuild;
 mod record;
+mod remote;
 mod sled;
+mod snapshot;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-use self::commit::{Committer, Job, may_hold};
+use self::commit::{Committer, may_hold};
 use self::feed::Feed;
+use self::job::Job;
 pub use self::leases::ReleaseError;
+pub use self::local::Local;
 pub use self::machines::{Act, ActError, Moved};
 pub use self::memory::Memory;
-pub use self::sled::Sled;
 use crate::bindings::Bindings;
 use crate::catalog::{Catalog, Change, Refusal};
 use crate::model::{BindingChange, Lease, Machine, Profile, Reservation};
@@ -79,6 +89,50 @@ pub trait Backend: Send {
 
     /// The last call.
     fn close(&mut self) {}
+
+    /// Whether others write to it too. What follows is for those that answer yes.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// How many records it writes in one go without much ado.
+    fn records_per_write(&self) -> usize {
+        usize::MAX
+    }
+
+    /// Returns when others have written something; may be left off and asked again.
+    fn heard(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(std::future::pending())
+    }
+
+    /// What others have written, as far as it was heard of.
+    fn news(&mut self) -> Vec<News> {
+        Vec::new()
+    }
+
+    /// After `StoreError::Overtaken`: waits until what stood in the way is among the news.
+    fn catch_up(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Whether reservations and machines are as they are known here; `StoreError::Overtaken` if not.
+    fn confirm(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// The lease of this address that is kept, as far as it is known.
+    fn kept(&self, _address: std::net::Ipv4Addr) -> Option<Lease> {
+        None
+    }
+}
+
+/// What others have written.
+#[derive(Clone, Debug, PartialEq)]
+pub enum News {
+    /// In order.
+    Changes(Vec<RecordChange>),
+    /// All that there is: what happened in between is not known one by one.
+    All(Records),
 }
 
 /// How a backend is.
@@ -90,6 +144,10 @@ pub struct Health {
     pub journal_bytes: u64,
     /// How long the database has been behind, in seconds; 0 if it has everything.
     pub journal_age_secs: u64,
+    /// That the database had to be rebuilt when it was opened, why, and from what; none if it had not.
+    pub rebuilt: Option<String>,
+    /// Since when the backend cannot be reached, in unix time; none while it can.
+    pub away_since_secs: Option<u64>,
 }
 
 /// Called on the writing thread when a commit has ended: for each change, whether it still could be made. What it does is
@@ -105,6 +163,12 @@ pub enum StoreError {
     Broken { path: String, problem: String },
     #[error("the store has stopped")]
     Stopped,
+    /// It cannot be reached, or not in time. What was to be written may have been.
+    #[error("the store is away: {0}")]
+    Away(String),
+    /// Others have written what this one did not know of; nothing was written.
+    #[error("others wrote to the store at the same time; try again")]
+    Overtaken,
 }
 
 /// Why a reservation was not written.
@@ -343,6 +407,11 @@ impl Store {
         self.shared.health.load_full()
     }
 
+    /// Whether what is decided now cannot be kept: those that are known are answered from memory, and nobody else.
+    pub fn is_away(&self) -> bool {
+        self.shared.health.load().away_since_secs.is_some()
+    }
+
     /// The name of the machine that has this address, as far as reservations and leases say.
     pub fn machine_at(&self, address: std::net::IpAddr) -> Option<String> {
         Some(self.reservation_at(address)?.title().to_owned())
@@ -437,9 +506,12 @@ impl Writer {
     }
 }
 
-/// Opens the database in `data_dir`, which is made if it is missing, for one process alone.
-pub fn open_sled(data_dir: &Path) -> Result<Box<dyn Backend>, StoreError> {
-    Ok(Box::new(Sled::open(data_dir)?))
+/// Opens the store in `data_dir`, which is made if it is missing, for one process alone.
+pub fn open_sled(
+    data_dir: &Path,
+    snapshot_period: Duration,
+) -> Result<Box<dyn Backend>, StoreError> {
+    Ok(Box::new(Local::open(data_dir, snapshot_period)?))
 }
 
 #[cfg(test)]

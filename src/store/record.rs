@@ -12,6 +12,7 @@ use std::net::Ipv4Addr;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::{RecordChange, Records};
 use crate::model::{Lease, Machine, Reservation};
@@ -51,6 +52,94 @@ pub(super) fn decode(key: &[u8], octets: &[u8], records: &mut Records) -> Result
         return Err(format!("unknown key {}", key.escape_ascii()));
     }
     Ok(())
+}
+
+/// A key as people write it: a lease's has its address in dots.
+pub(super) fn name(key: &[u8]) -> Result<String, String> {
+    if let Some(octets) = key.strip_prefix(LEASE) {
+        let octets = <[u8; 4]>::try_from(octets)
+            .map_err(|_| format!("key {} is no lease's", key.escape_ascii()))?;
+        return Ok(format!("lease/{}", Ipv4Addr::from(octets)));
+    }
+    std::str::from_utf8(key)
+        .map(str::to_owned)
+        .map_err(|_| format!("key {} is no text", key.escape_ascii()))
+}
+
+/// The key that is written like this.
+pub(super) fn key(name: &str) -> Result<Vec<u8>, String> {
+    match name.strip_prefix("lease/") {
+        Some(address) => (address.parse())
+            .map(lease_key)
+            .map_err(|_| format!("key {name} is no lease's")),
+        None => Ok(name.as_bytes().to_vec()),
+    }
+}
+
+/// What a key as people write it is of: `lease`, `reservation`.
+pub(super) fn kind(name: &str) -> &str {
+    name.split_once('/').map_or(name, |(kind, _)| kind)
+}
+
+/// The last revision given out, if it is this record that says it.
+pub(super) fn revision(key: &[u8], octets: &[u8]) -> Option<u64> {
+    (key == REVISION).then(|| parse(octets).ok()).flatten()
+}
+
+/// Whether a record is one that this version would write, with nothing in it that would be left out.
+pub(super) fn check(key: &[u8], octets: &[u8]) -> Result<(), String> {
+    let name = name(key)?;
+    let of = |problem: String| format!("{name}: {problem}");
+    let mut records = Records::default();
+    decode(key, octets, &mut records).map_err(of)?;
+    let change = super::export::changes(&records)
+        .next()
+        .ok_or_else(|| of("empty".to_owned()))?;
+    let (its_key, again) = encode(&change).map_err(of)?;
+    if its_key != key {
+        let its_name = self::name(&its_key)?;
+        return Err(of(format!("its value is that of {its_name}")));
+    }
+    let again = again.unwrap_or_default();
+    if again == octets {
+        return Ok(());
+    }
+    match unknown_field(&parse(octets).map_err(of)?, &parse(&again).map_err(of)?) {
+        Some(field) => Err(of(format!("unknown field `{field}`"))),
+        None => Ok(()),
+    }
+}
+
+/// A field of the one that the other does not have, however deep.
+fn unknown_field(given: &Value, known: &Value) -> Option<String> {
+    match (given, known) {
+        (Value::Object(given), Value::Object(known)) => {
+            given
+                .iter()
+                .find_map(|(name, value)| match known.get(name) {
+                    Some(known) => {
+                        unknown_field(value, known).map(|inner| format!("{name}.{inner}"))
+                    }
+                    // What is empty is left out.
+                    None if is_empty(value) => None,
+                    None => Some(name.clone()),
+                })
+        }
+        (Value::Array(given), Value::Array(known)) => {
+            (given.iter().zip(known)).find_map(|(given, known)| unknown_field(given, known))
+        }
+        _ => None,
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Array(list) => list.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Number(number) => number.as_u64() == Some(0),
+        _ => false,
+    }
 }
 
 fn reservation_key(id: &str) -> Vec<u8> {

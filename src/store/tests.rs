@@ -9,6 +9,8 @@ use crate::model::{
     Why,
 };
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 fn address(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(198, 18, 0, last)
 }
@@ -109,7 +111,7 @@ impl Backend for Faulty {
 #[tokio::test]
 async fn what_was_acknowledged_is_there_after_opening_again() {
     let home = tempfile::tempdir().expect("a directory");
-    let (store, writer, _) = open(open_sled(home.path()).expect("opens"));
+    let (store, writer, _) = open(open_sled(home.path(), HOUR).expect("opens"));
     store
         .change(Change::Create(node(1)), 7)
         .await
@@ -132,7 +134,7 @@ async fn what_was_acknowledged_is_there_after_opening_again() {
     let late = store.change(Change::Create(node(4)), 0).await;
     assert_eq!(late, Err(ChangeError::Failed(StoreError::Stopped)));
 
-    let (store, _writer, _) = open(open_sled(home.path()).expect("opens again"));
+    let (store, _writer, _) = open(open_sled(home.path(), HOUR).expect("opens again"));
     let catalog = store.catalog();
     assert_eq!(catalog.len(), 1);
     let kept = catalog.by_id("node-1").expect("kept");
@@ -154,8 +156,10 @@ async fn what_was_acknowledged_is_there_after_opening_again() {
 #[test]
 fn a_second_process_is_refused_in_a_sentence() {
     let home = tempfile::tempdir().expect("a directory");
-    let _first = open_sled(home.path()).expect("opens");
-    let second = open_sled(home.path()).err().map(|error| error.to_string());
+    let _first = open_sled(home.path(), HOUR).expect("opens");
+    let second = open_sled(home.path(), HOUR)
+        .err()
+        .map(|error| error.to_string());
     let wanted = format!(
         "store {}: locked by another process; is bootjackd already running?",
         home.path().display()
@@ -309,7 +313,13 @@ fn done() -> Act {
 #[tokio::test]
 async fn where_a_machine_stands_is_there_after_opening_again() {
     let home = tempfile::tempdir().expect("a directory");
-    let open = || Store::open(open_sled(home.path()).expect("opens"), installing(), 1);
+    let open = || {
+        Store::open(
+            open_sled(home.path(), HOUR).expect("opens"),
+            installing(),
+            1,
+        )
+    };
     let (store, writer, _) = open().expect("opens");
     store
         .change(Change::Create(to_install(1)), 2)
@@ -426,7 +436,7 @@ async fn a_batch_is_written_whole_or_not_at_all_and_each_offender_is_named() {
 #[tokio::test]
 async fn a_batch_is_there_after_opening_again() {
     let home = tempfile::tempdir().expect("a directory");
-    let (store, writer, _) = open(open_sled(home.path()).expect("opens"));
+    let (store, writer, _) = open(open_sled(home.path(), HOUR).expect("opens"));
     let batch = (1..=50).map(|n| requested(n, "r", "d")).collect();
     store.create_all(batch, 3).await.expect("they fit");
     drop(store);
@@ -434,7 +444,7 @@ async fn a_batch_is_there_after_opening_again() {
         .await
         .expect("no panic")
         .expect("ends");
-    let (store, _writer, _) = open(open_sled(home.path()).expect("opens again"));
+    let (store, _writer, _) = open(open_sled(home.path(), HOUR).expect("opens again"));
     assert_eq!(store.catalog().len(), 50);
     assert_eq!(store.snapshot().revision, 50);
     let again = (1..=50).map(|n| requested(n, "r", "d")).collect();
@@ -475,7 +485,7 @@ async fn a_call_that_is_repeated_makes_nothing_and_one_that_only_says_so_is_refu
 #[tokio::test]
 async fn a_lease_is_taken_back_on_disk_and_only_if_it_is_the_one_that_is_meant() {
     let home = tempfile::tempdir().expect("a directory");
-    let (store, writer, _) = open(open_sled(home.path()).expect("opens"));
+    let (store, writer, _) = open(open_sled(home.path(), HOUR).expect("opens"));
     let bound = BindingChange::Put(lease(100, 9, LeaseState::Bound));
     store.bind(vec![bound], 0).await.expect("bound");
     assert!(matches!(
@@ -493,7 +503,7 @@ async fn a_lease_is_taken_back_on_disk_and_only_if_it_is_the_one_that_is_meant()
         .await
         .expect("no panic")
         .expect("ends");
-    let (store, _writer, _) = open(open_sled(home.path()).expect("opens again"));
+    let (store, _writer, _) = open(open_sled(home.path(), HOUR).expect("opens again"));
     let kept = store.bindings().at(address(100)).cloned().expect("kept");
     assert_eq!((kept.state, kept.expires_secs), (LeaseState::Revoked, 5));
 }

@@ -87,9 +87,16 @@ fn each_scope_may_what_it_is_for_and_nothing_more() {
     let made = ["--mac", "52:54:00:00:00:02", "--hostname", "node-2"];
     let create = [&["reservation", "create"][..], &made].concat();
     let delete = ["reservation", "delete", "node-2"];
-    for (may_write, may_admin, scope) in [(false, false, "read"), (true, false, "reserve"), (true, true, "admin")] {
+    for (may_write, may_admin, scope) in [
+        (false, false, "read"),
+        (true, false, "reserve"),
+        (true, true, "admin"),
+    ] {
         let token = format!("t-{scope}");
-        for proof in [Proof::Certificate(&lab.authority, scope), Proof::Token(&token)] {
+        for proof in [
+            Proof::Certificate(&lab.authority, scope),
+            Proof::Token(&token),
+        ] {
             lab.is_answered(&proof);
             for words in [&create[..], &delete[..]] {
                 let (status, _, err) = lab.ask(&proof, words);
@@ -104,18 +111,33 @@ fn each_scope_may_what_it_is_for_and_nothing_more() {
         }
         let api = lab.api(Some(scope));
         let seen = api.with(async |channel| {
-            ServerClient::new(channel).get_effective_config(v1::GetEffectiveConfigRequest {}).await
+            ServerClient::new(channel)
+                .get_effective_config(v1::GetEffectiveConfigRequest {})
+                .await
         });
         let code = seen.err().map_or(Code::Ok, |status| status.code());
-        assert_eq!(code != Code::PermissionDenied, may_admin, "{scope}: {code:?}");
+        assert_eq!(
+            code != Code::PermissionDenied,
+            may_admin,
+            "{scope}: {code:?}"
+        );
     }
     // What a client is told, for programs.
     let api = lab.api(Some("read"));
     let status = api.delete("node-1", "").expect_err("it may only read");
     assert_eq!(status.code(), Code::PermissionDenied);
     let info = status.get_details_error_info().expect("it is there");
-    assert_eq!((info.reason.as_str(), info.domain.as_str()), ("SCOPE_INSUFFICIENT", "bootjack"));
-    assert_eq!((info.metadata["needs"].as_str(), info.metadata["has"].as_str()), ("reserve", "read"));
+    assert_eq!(
+        (info.reason.as_str(), info.domain.as_str()),
+        ("SCOPE_INSUFFICIENT", "bootjack")
+    );
+    assert_eq!(
+        (
+            info.metadata["needs"].as_str(),
+            info.metadata["has"].as_str()
+        ),
+        ("reserve", "read")
+    );
 }
 
 #[test]
@@ -130,7 +152,12 @@ fn certificates_that_are_expired_foreign_revoked_or_no_clients_are_told_so() {
     let said = lab.is_refused(&Proof::Certificate(&other, "mallory"));
     assert!(said.contains("signed by another authority"), "{said}");
 
-    write_certificate(authority, "late", Some(client_uri("late", Scope::Admin)), -1);
+    write_certificate(
+        authority,
+        "late",
+        Some(client_uri("late", Scope::Admin)),
+        -1,
+    );
     let said = lab.is_refused(&Proof::Certificate(authority, "late"));
     assert!(said.contains("expired on 20"), "{said}");
 
@@ -149,24 +176,34 @@ fn certificates_that_are_expired_foreign_revoked_or_no_clients_are_told_so() {
     authority.auth(&["revoke", &serial]);
     let status = api.page(0, "").expect_err("it is revoked");
     let info = status.get_details_error_info().expect("it is there");
-    assert_eq!((status.code(), info.reason.as_str()), (Code::Unauthenticated, "CERTIFICATE_REVOKED"));
+    assert_eq!(
+        (status.code(), info.reason.as_str()),
+        (Code::Unauthenticated, "CERTIFICATE_REVOKED")
+    );
     let mut watching = watching;
-    let ended = api.with(async |_| loop {
-        match watching.message().await {
-            Ok(Some(_)) => {}
-            ended => return ended,
+    let ended = api.with(async |_| {
+        loop {
+            match watching.message().await {
+                Ok(Some(_)) => {}
+                ended => return ended,
+            }
         }
     });
     assert!(ended.is_err(), "the stream was cut");
     let said = lab.is_refused(&Proof::Certificate(authority, "ci"));
     assert!(said.contains("is revoked"), "{said}");
-    assert!(lab.is_refused(&Proof::Nothing).contains("neither a client's certificate nor a token"));
+    assert!(
+        lab.is_refused(&Proof::Nothing)
+            .contains("neither a client's certificate nor a token")
+    );
 
     let list = authority.json(&["list"]);
     let state = |name: &str| {
         let entries = list.as_array().expect("a list").iter();
         let found = entries.filter(|entry| entry["name"] == name);
-        found.map(|entry| entry["state"].clone()).collect::<Vec<Value>>()
+        found
+            .map(|entry| entry["state"].clone())
+            .collect::<Vec<Value>>()
     };
     assert_eq!(state("ci"), ["revoked"]);
     assert_eq!(state("authority"), ["good"]);
@@ -209,7 +246,10 @@ fn tokens_that_are_missing_wrong_expired_or_revoked_are_told_so() {
     for name in ["wrong", "short"] {
         let said = lab.is_refused(&Proof::Token(name));
         assert!(said.contains("the token is unknown here"), "{said}");
-        assert!(!said.contains(&token[..20]), "a token is not repeated: {said}");
+        assert!(
+            !said.contains(&token[..20]),
+            "a token is not repeated: {said}"
+        );
     }
     // As bootjack auth writes it, and over since 1970.
     let tokens = lab.authority.service().join("tokens");
@@ -235,9 +275,14 @@ fn tokens_that_are_missing_wrong_expired_or_revoked_are_told_so() {
     // A list that is broken is said, and the one before it holds.
     std::fs::write(&tokens, "bj_whatever\n").expect("written");
     assert!(lab.is_refused(&Proof::Token("ci")).contains("is revoked"));
-    let line = lab.service.wait_for("failed", |line| line["about"] == "grpc");
+    let line = lab
+        .service
+        .wait_for("failed", |line| line["about"] == "grpc");
     let error = line["error"].as_str().unwrap_or_default();
-    assert!(error.contains("tokens: line 1") && !error.contains("bj_"), "{error}");
+    assert!(
+        error.contains("tokens: line 1") && !error.contains("bj_"),
+        "{error}"
+    );
 }
 
 /// By another program than ours.
@@ -268,17 +313,36 @@ fn every_write_is_noted_with_who_made_it_and_what_became_of_it_and_no_secret() {
     authority.certificate("ci", "reserve");
     let (_, token) = authority.token("viewer", "read");
     let ci = Proof::Certificate(&authority, "ci");
-    let create = ["reservation", "create", "--mac", "52:54:00:00:00:02", "--hostname", "node-2", "--var", "password=hunter2"];
+    let create = [
+        "reservation",
+        "create",
+        "--mac",
+        "52:54:00:00:00:02",
+        "--hostname",
+        "node-2",
+        "--var",
+        "password=hunter2",
+    ];
     assert_eq!(authority.ask(&client, &ci, &create).0, Some(0));
     let delete = ["reservation", "delete", "node-2"];
-    assert_eq!(authority.ask(&client, &Proof::Token("viewer"), &delete).0, Some(6));
+    assert_eq!(
+        authority.ask(&client, &Proof::Token("viewer"), &delete).0,
+        Some(6)
+    );
     assert_eq!(authority.ask(&client, &Proof::Nothing, &delete).0, Some(6));
-    Api::unix(&home).delete("reservations/node-2", "").expect("root may");
+    Api::unix(&home)
+        .delete("reservations/node-2", "")
+        .expect("root may");
 
     let text = std::fs::read_to_string(&log).expect("it is there");
-    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
     let told: Vec<[&str; 3]> = (lines.iter())
-        .map(|line| ["who", "resource", "outcome"].map(|key| line[key].as_str().unwrap_or_default()))
+        .map(|line| {
+            ["who", "resource", "outcome"].map(|key| line[key].as_str().unwrap_or_default())
+        })
         .collect();
     assert_eq!(
         told,
@@ -289,9 +353,20 @@ fn every_write_is_noted_with_who_made_it_and_what_became_of_it_and_no_secret() {
             ["uid 0", "reservations/node-2", "OK"],
         ]
     );
-    assert!(lines[0]["from"].as_str().is_some_and(|from| from.starts_with("198.18.0.10:")));
-    assert!(lines[0]["revision"].is_string() && lines[0]["request_id"].is_string(), "{}", lines[0]);
-    assert_eq!(lines[3]["method"], "bootjack.v1.Reservations/DeleteReservation");
+    assert!(
+        lines[0]["from"]
+            .as_str()
+            .is_some_and(|from| from.starts_with("198.18.0.10:"))
+    );
+    assert!(
+        lines[0]["revision"].is_string() && lines[0]["request_id"].is_string(),
+        "{}",
+        lines[0]
+    );
+    assert_eq!(
+        lines[3]["method"],
+        "bootjack.v1.Reservations/DeleteReservation"
+    );
     for line in &lines {
         service.wait_for("audited", |logged| {
             logged["who"] == line["who"] && logged["outcome"] == line["outcome"]
@@ -299,8 +374,16 @@ fn every_write_is_noted_with_who_made_it_and_what_became_of_it_and_no_secret() {
     }
     let mode = std::fs::metadata(&log).expect("there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let all = service.log().iter().map(Value::to_string).collect::<String>() + &text;
-    assert!(!all.contains(&token) && !all.contains("hunter2"), "no secret is logged");
+    let all = service
+        .log()
+        .iter()
+        .map(Value::to_string)
+        .collect::<String>()
+        + &text;
+    assert!(
+        !all.contains(&token) && !all.contains("hunter2"),
+        "no secret is logged"
+    );
 }
 
 #[test]
@@ -311,7 +394,12 @@ fn a_message_that_is_too_large_is_refused_and_ten_thousand_reservations_are_not(
     let many: Vec<_> = (0..10_000_u32)
         .map(|n| v1::CreateReservationRequest {
             reservation: Some(v1::Reservation {
-                mac: format!("52:54:00:{:02x}:{:02x}:{:02x}", n >> 16, n >> 8 & 0xff, n & 0xff),
+                mac: format!(
+                    "52:54:00:{:02x}:{:02x}:{:02x}",
+                    n >> 16,
+                    n >> 8 & 0xff,
+                    n & 0xff
+                ),
                 hostname: format!("a-machine-with-a-long-name-in-a-large-rack-{n}"),
                 vars: [("ssh_key".to_owned(), api::text(&"k".repeat(800)))].into(),
                 labels: [("rack".to_owned(), "r".repeat(60))].into(),
@@ -328,12 +416,18 @@ fn a_message_that_is_too_large_is_refused_and_ten_thousand_reservations_are_not(
     assert!(size > 9 << 20, "{size}");
     let refused = |batch: v1::BatchCreateReservationsRequest| {
         let answer = api.with(async |channel| {
-            ReservationsClient::new(channel).batch_create_reservations(batch).await
+            ReservationsClient::new(channel)
+                .batch_create_reservations(batch)
+                .await
         });
         answer.expect_err("all of them have one address")
     };
     let status = refused(batch.clone());
-    assert_ne!(status.code(), Code::OutOfRange, "{size} octets fit: {status}");
+    assert_ne!(
+        status.code(),
+        Code::OutOfRange,
+        "{size} octets fit: {status}"
+    );
     let twice = v1::BatchCreateReservationsRequest {
         requests: [&batch.requests[..], &batch.requests[..]].concat(),
         ..batch
@@ -352,7 +446,13 @@ fn a_flood_of_connections_without_a_handshake_keeps_nobody_out() {
     let mut flood: Vec<TcpStream> = Vec::new();
     for last in 20..40 {
         let address = format!("198.18.0.{last}");
-        lab.client.ip(&["address", "replace", &format!("{address}/24"), "dev", "eth0"]);
+        lab.client.ip(&[
+            "address",
+            "replace",
+            &format!("{address}/24"),
+            "dev",
+            "eth0",
+        ]);
         for _ in 0..40 {
             flood.extend(api::connect_from(&lab.client, &address, TLS));
         }
@@ -362,7 +462,8 @@ fn a_flood_of_connections_without_a_handshake_keeps_nobody_out() {
     assert_eq!(api.names(), Vec::<String>::new());
     lab.is_answered(&Proof::Certificate(&lab.authority, "ci"));
     api.create(api::node(2)).expect("it may");
-    lab.service.wait_for("refused", |line| line["reason"] == "TOO_MANY_CONNECTIONS");
+    lab.service
+        .wait_for("refused", |line| line["reason"] == "TOO_MANY_CONNECTIONS");
 }
 
 #[test]
@@ -375,7 +476,11 @@ fn who_calls_too_often_is_told_when_to_come_back() {
     let status = refused.expect("one too many");
     assert_eq!(status.code(), Code::ResourceExhausted);
     let retry = status.get_details_retry_info().expect("it is there");
-    assert!(retry.retry_delay.is_some_and(|wait| wait <= Duration::from_secs(1)));
+    assert!(
+        retry
+            .retry_delay
+            .is_some_and(|wait| wait <= Duration::from_secs(1))
+    );
     lab.is_answered(&Proof::Certificate(&lab.authority, "calm"));
     // The socket is not held to it.
     let local = Api::unix(&lab.home);
@@ -388,18 +493,32 @@ fn a_stranger_on_the_network_finds_no_grpc_unless_it_is_told_to_be_there() {
     client.ip(&["address", "replace", "198.18.0.10/24", "dev", "eth0"]);
     let home = Home::new();
     let _service = Service::start(&server, &home, &home.config(""));
-    let listening = server.command("ss").args(["-Htln"]).output().expect("iproute2");
+    let listening = server
+        .command("ss")
+        .args(["-Htln"])
+        .output()
+        .expect("iproute2");
     let listening = String::from_utf8(listening.stdout).expect("text");
-    let places: Vec<&str> = listening.lines().filter_map(|line| line.split_whitespace().nth(3)).collect();
+    let places: Vec<&str> = listening
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(3))
+        .collect();
     assert_eq!(places, ["198.18.0.1:80"]);
     let mut stream = api::connect(&client, "198.18.0.1:80").expect("HTTP listens");
-    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("it can be");
-    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00").expect("sent");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .expect("it can be");
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+        .expect("sent");
     let mut answer = Vec::new();
     // A reset is an answer too.
     let _ = stream.read_to_end(&mut answer);
     let text = String::from_utf8_lossy(&answer);
-    assert!(answer.is_empty() || text.starts_with("HTTP/1.1 4"), "{text}");
+    assert!(
+        answer.is_empty() || text.starts_with("HTTP/1.1 4"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -408,10 +527,12 @@ fn a_new_certificate_of_the_server_is_shown_without_a_restart() {
     lab.authority.certificate("ci", "read");
     let ci = Proof::Certificate(&lab.authority, "ci");
     lab.is_answered(&ci);
-    lab.authority.auth(&["init", "--server", "--name", "elsewhere.example"]);
+    lab.authority
+        .auth(&["init", "--server", "--name", "elsewhere.example"]);
     let said = lab.is_refused(&ci);
     assert!(said.contains("cannot trust bootjackd"), "{said}");
-    lab.authority.auth(&["init", "--server", "--name", "198.18.0.1"]);
+    lab.authority
+        .auth(&["init", "--server", "--name", "198.18.0.1"]);
     lab.is_answered(&ci);
 }
 
@@ -434,18 +555,30 @@ fn users_of_this_machine_may_what_the_socket_and_its_group_let_them() {
         let as_user = |words: &[&str]| {
             let mut command = Command::new("setpriv");
             command.args(["--reuid=60000", "--regid=60001", "--clear-groups"]);
-            command.arg(&program).args(["--server", &home.api()]).args(words);
+            command
+                .arg(&program)
+                .args(["--server", &home.api()])
+                .args(words);
             let output = command.output().expect("util-linux");
-            (output.status.code(), String::from_utf8(output.stderr).expect("text"))
+            (
+                output.status.code(),
+                String::from_utf8(output.stderr).expect("text"),
+            )
         };
         let (status, err) = as_user(&["reservation", "list"]);
         match group {
             true => assert_eq!((status, err.as_str()), (Some(0), "")),
-            false => assert!(status == Some(6) && err.contains("permission denied"), "{err}"),
+            false => assert!(
+                status == Some(6) && err.contains("permission denied"),
+                "{err}"
+            ),
         }
         if group {
             let (status, err) = as_user(&["reservation", "delete", "node-1"]);
-            assert!(status == Some(6) && err.contains("uid 60000 has read"), "{err}");
+            assert!(
+                status == Some(6) && err.contains("uid 60000 has read"),
+                "{err}"
+            );
         }
         drop(service);
     }
@@ -471,5 +604,8 @@ fn the_authority_is_not_replaced_and_what_is_no_name_is_not_signed() {
         let found = std::fs::metadata(authority.dir.join(file)).expect(file);
         found.permissions().mode() & 0o777
     };
-    assert_eq!((mode("."), mode("ca.key"), mode("service/server.key")), (0o700, 0o600, 0o600));
+    assert_eq!(
+        (mode("."), mode("ca.key"), mode("service/server.key")),
+        (0o700, 0o600, 0o600)
+    );
 }

@@ -122,7 +122,7 @@ listen = "198.18.0.1:80"
         &said_of(&Home::new(), config),
         &[
             "line 1, dat_dir: unknown key; did you mean data_dir?",
-            "line 2, wholly_unknown: unknown key; known here: boot, data_dir, tftp, http, secrets, admin, process, dhcp, grpc, artifacts, artifact, options, subnet, class, vars, group, reservation",
+            "line 2, wholly_unknown: unknown key; known here: boot, data_dir, tftp, http, secrets, admin, process, dhcp, grpc, artifacts, artifact, store, options, subnet, class, vars, group, reservation",
             "line 4, dhcp.interface: unknown key; did you mean dhcp.interfaces?",
             "line 7, subnet[0].ruoter: unknown key; did you mean subnet[0].router?",
             "line 9, tftp.lissten: unknown key; did you mean tftp.listen?",
@@ -605,4 +605,36 @@ fn a_file_that_cannot_be_read_is_no_wrong_configuration_and_is_said_in_one_sente
             format!("bootjackd: cannot read {}: {why}\n", file.display())
         );
     }
+}
+
+#[test]
+fn replicas_without_a_store_that_they_share_and_values_that_are_none_are_refused() {
+    let home = Home::new();
+    let replicas = r#"
+[replicas]
+id = "rack/1"
+addresses = ["198.18.0.2", "198.18.0.2", "0.0.0.0", "here"]
+ttl_secs = 2
+weight = 101
+weigth = 1
+"#;
+    let config = home.config(replicas);
+    let first = config.lines().count() - 5;
+    let said = said_of(&home, &config).replace(&format!("line {first}"), "line 0");
+    let said = (1..=6).fold(said, |said, n| {
+        said.replace(&format!("line {}", first + n), &format!("line {n}"))
+    });
+    assert_problems(
+        &said,
+        &[
+            "line 0, replicas: replicas share one store; set store.backend = \"etcd\", or leave [replicas] out",
+            "line 1, replicas.id: `rack/1` is no name of a replica; wanted 1 to 63 letters, digits, `-`, `_` and `.`, the first a letter or digit",
+            "line 2, replicas.addresses[1]: 198.18.0.2 is named twice",
+            "line 2, replicas.addresses[2]: 0.0.0.0 is nobody's address; wanted one that the others reach this replica at",
+            "line 2, replicas.addresses[3]: `here` is no IPv4 address, such as 198.18.0.2",
+            "line 3, replicas.ttl_secs: wanted a whole number from 3 to 300, got the number 2",
+            "line 4, replicas.weight: wanted a whole number from 0 to 100, got the number 101",
+            "line 5, replicas.weigth: unknown key; did you mean replicas.weight?",
+        ],
+    );
 }

@@ -24,6 +24,7 @@ mod interfaces;
 mod lifecycle;
 mod metrics;
 mod profiles;
+mod replicas_group;
 mod serve;
 mod support;
 mod tftp;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 
-use crate::support::api::{self, Api, Http, node};
+use crate::support::api::{self, Api, Http};
 use crate::support::netns::{Netns, server_and_client};
 use crate::support::service::{Home, Service, program, signal};
 
@@ -288,37 +288,6 @@ fn a_data_dir_that_may_not_be_written_is_said_in_one_sentence() {
         )
     );
     assert_eq!(status, Some(1));
-}
-
-#[test]
-fn a_store_that_lost_reservations_to_a_damaged_disk_is_not_served_as_if_they_never_were() {
-    let (server, _client) = server();
-    let home = Home::new();
-    let service = Service::start(&server, &home, &home.config(""));
-    let api = Api::unix(&home);
-    for n in 10..20 {
-        api.create(node(n)).expect("nothing in the way");
-    }
-    drop(api);
-    assert_eq!(service.terminate().0.code(), Some(0));
-    // One octet, far from the end: no write that was torn by a power cut looks like it.
-    let path = home.path().join("data/db/db");
-    let mut octets = std::fs::read(&path).expect("sled's file");
-    let id = b"\"id\":\"node-12\"";
-    let at = octets.windows(id.len()).position(|w| w == id);
-    octets[at.expect("the reservation is in it")] ^= 1;
-    std::fs::write(&path, octets).expect("written");
-    let at_most = ["timeout", "5"];
-    let (status, said) = refusal_of(serve(&server, &at_most, &home, &home.config("")));
-    assert_eq!(
-        status,
-        Some(1),
-        "it serves without node-12 and all that came after"
-    );
-    assert!(
-        said.contains(&home.path().join("data").display().to_string()),
-        "{said}"
-    );
 }
 
 #[test]

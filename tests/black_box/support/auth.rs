@@ -103,7 +103,12 @@ impl Authority {
     }
 
     /// `bootjack` over TLS from inside a namespace, with what proves who asks: status, standard output and error.
-    pub fn ask(&self, from: &Netns, proof: &Proof, words: &[&str]) -> (Option<i32>, String, String) {
+    pub fn ask(
+        &self,
+        from: &Netns,
+        proof: &Proof,
+        words: &[&str],
+    ) -> (Option<i32>, String, String) {
         let mut command = from.command(&bootjack().display().to_string());
         command.args(["--server", &format!("https://{TLS}"), "--ca"]);
         command.arg(self.ca());
@@ -120,7 +125,11 @@ impl Authority {
         }
         let output = command.args(words).output().expect("ip runs");
         let text = |octets| String::from_utf8(octets).expect("text");
-        (output.status.code(), text(output.stdout), text(output.stderr))
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
     }
 }
 

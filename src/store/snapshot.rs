@@ -1,0 +1,169 @@
+//! Snapshots: everything that was written before a journal, in one file, in the text of `export`. In: the snapshot before and the
+//! journals since. Out: the next one, which was read back and found sound before it has its name. The database is not asked, so
+//! that what is wrong with it does not get into the snapshots.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufReader, BufWriter, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{Advice, fadvise};
+
+use super::export::{Decoder, Encoder, Summary};
+use super::journal;
+use super::layout::{Chain, Layout};
+use super::local::Latest;
+
+/// How much of journals is put into a snapshot at once: what is in memory meanwhile.
+const MOST_AT_ONCE: u64 = 64 << 20;
+const BUFFER: usize = 1 << 18;
+
+/// What a snapshot is written to.
+pub(super) type To = Encoder<BufWriter<File>>;
+
+/// Writes a snapshot of this number, or an export if it has none, under a name that it gets when it has been read back.
+pub(super) fn write(
+    path: &Path,
+    number: Option<u64>,
+    fill: impl FnOnce(&mut To) -> Result<(), String>,
+) -> Result<Summary, String> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = Path::new(&new);
+    let written = write_new(new, number, fill).and_then(|summary| {
+        (std::fs::rename(new, path).and_then(|()| journal::sync_directory(path)))
+            .map_err(|error| error.to_string())?;
+        Ok(summary)
+    });
+    if written.is_err() {
+        // It may be large, and the disk full.
+        let _ = std::fs::remove_file(new);
+    }
+    written.map_err(|problem| format!("{}: {problem}", path.display()))
+}
+
+fn write_new(
+    new: &Path,
+    number: Option<u64>,
+    fill: impl FnOnce(&mut To) -> Result<(), String>,
+) -> Result<Summary, String> {
+    let io = |error: std::io::Error| error.to_string();
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(new)
+        .map_err(io)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now_secs = now.map_or(0, |since| since.as_secs());
+    let to = BufWriter::with_capacity(BUFFER, file);
+    let mut to = Encoder::begin(to, number, now_secs).map_err(io)?;
+    fill(&mut to)?;
+    let (mut to, summary) = to.end().map_err(io)?;
+    to.flush().map_err(io)?;
+    let file = to.get_ref();
+    file.sync_all().map_err(io)?;
+    // It is to be read from the disk and not from what is still in memory.
+    let _ = fadvise(file, 0, None, Advice::DontNeed);
+    match read(new, number, |_, _| Ok(())) {
+        Ok(read) if read == summary => Ok(summary),
+        Ok(_) => Err("what was read back is not what was written".to_owned()),
+        Err(problem) => Err(format!("read back: {problem}")),
+    }
+}
+
+/// Reads the snapshot of this number in the order of its keys. What was given is sound once this returns.
+pub(super) fn read(
+    path: &Path,
+    number: Option<u64>,
+    mut give: impl FnMut(Vec<u8>, Vec<u8>) -> Result<(), String>,
+) -> Result<Summary, String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let mut decoder = Decoder::begin(BufReader::with_capacity(BUFFER, file))
+        .map_err(|error| error.to_string())?;
+    if decoder.checkpoint() != number {
+        return Err(format!(
+            "it is of checkpoint {:?}, wanted {number:?}",
+            decoder.checkpoint()
+        ));
+    }
+    while let Some((key, value)) = decoder.next().map_err(|error| error.to_string())? {
+        give(key, value)?;
+    }
+    Ok(decoder.summary().clone())
+}
+
+/// Gives everything that a snapshot, or nothing, and what was written since add up to, in the order of the keys.
+pub(super) fn merge(
+    layout: &Layout,
+    base: Option<u64>,
+    newer: &Latest,
+    mut give: impl FnMut(&[u8], &[u8]) -> Result<(), String>,
+) -> Result<(), String> {
+    let mut newer = newer.iter().peekable();
+    if let Some(number) = base {
+        let path = layout.snapshot(number);
+        read(&path, Some(number), |key, value| {
+            while let Some((first, latest)) = newer.next_if(|(first, _)| **first < key) {
+                if let Some(latest) = latest {
+                    give(first, latest)?;
+                }
+            }
+            match newer.next_if(|(first, _)| **first == key) {
+                Some((_, Some(latest))) => give(&key, latest),
+                Some((_, None)) => Ok(()),
+                None => give(&key, &value),
+            }
+        })
+        .map_err(|problem| format!("{}: {problem}", path.display()))?;
+    }
+    for (key, latest) in newer {
+        if let Some(latest) = latest {
+            give(key, latest)?;
+        }
+    }
+    Ok(())
+}
+
+/// What these journals say last of each key.
+pub(super) fn latest(layout: &Layout, journals: &[u64]) -> Result<Latest, String> {
+    let mut latest = Latest::new();
+    for number in journals {
+        let path = layout.kept(*number);
+        let found = journal::read(&path).map_err(|error| error.to_string())?;
+        let found = found.ok_or_else(|| format!("{} is missing", path.display()))?;
+        if found.checkpoint != *number {
+            return Err(format!(
+                "{} is the journal of number {}",
+                path.display(),
+                found.checkpoint
+            ));
+        }
+        latest.extend(found.records);
+    }
+    Ok(latest)
+}
+
+/// Writes the next snapshot of a chain; answers its number. It has all of the chain's journals, or as many as fit into memory.
+pub(super) fn advance(layout: &Layout, chain: &Chain) -> Result<Option<u64>, String> {
+    let mut octets = 0;
+    let fits = |number: &&u64| {
+        let size = layout.kept(**number).metadata().map_or(0, |m| m.len());
+        let is_first = octets == 0;
+        octets += size;
+        is_first || octets <= MOST_AT_ONCE
+    };
+    let journals: Vec<u64> = chain.journals.iter().take_while(fits).copied().collect();
+    let Some(number) = journals.last().map(|last| last + 1) else {
+        return Ok(None);
+    };
+    let newer = latest(layout, &journals)?;
+    write(&layout.snapshot(number), Some(number), |to| {
+        merge(layout, chain.snapshot, &newer, |key, value| {
+            to.put(key, value).map_err(|error| error.to_string())
+        })
+    })?;
+    Ok(Some(number))
+}
