@@ -1,19 +1,28 @@
 //! What was typed.
 
+mod auth;
+mod files;
+mod reservation;
+mod services;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::parser::ValueSource;
-use clap::{
-    ArgGroup, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
-};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::commands::replicas::ReplicasCommand;
 use crate::exit::{Exit, Failure};
 use crate::qemu::{Arch, Firmware};
 use crate::server::{Access, Place, Server};
-use crate::vars;
+
+pub use self::auth::{AuthArgs, AuthCommand, InitArgs, IssueArgs};
+pub use self::files::{ApplyArgs, FileArgs, ImportArgs, ImportFrom};
+pub use self::reservation::{CreateArgs, FieldArgs, ReservationCommand, UpdateArgs};
+pub use self::services::{
+    ArtifactCommand, LeaseCommand, OperationCommand, ProfileCommand, ServerCommand,
+};
 
 /// Boots machines off the network jack: reservations of a running bootjackd, and a lab to try it in
 #[derive(Debug, Parser)]
@@ -118,6 +127,92 @@ pub enum Command {
         command: Option<ReplicasCommand>,
     },
 
+    /// Who holds which address
+    #[command(visible_alias = "leases", after_help = Exit::help())]
+    Lease {
+        #[command(flatten)]
+        api: ApiArgs,
+
+        #[command(subcommand)]
+        command: LeaseCommand,
+    },
+
+    /// Machines on their way to another address
+    #[command(visible_alias = "operations", after_help = Exit::help())]
+    Operation {
+        #[command(flatten)]
+        api: ApiArgs,
+
+        #[command(subcommand)]
+        command: OperationCommand,
+    },
+
+    /// What machines boot, and the documents they are served
+    #[command(visible_alias = "profiles", after_help = Exit::help())]
+    Profile {
+        #[command(flatten)]
+        api: ApiArgs,
+
+        #[command(subcommand)]
+        command: ProfileCommand,
+    },
+
+    /// Kernels, RAM disks and images that machines fetch
+    #[command(visible_alias = "artifacts", after_help = Exit::help())]
+    Artifact {
+        #[command(flatten)]
+        api: ApiArgs,
+
+        #[command(subcommand)]
+        command: ArtifactCommand,
+    },
+
+    /// What runs, and by which configuration
+    #[command(after_help = Exit::help())]
+    Server {
+        #[command(flatten)]
+        api: ApiArgs,
+
+        #[command(subcommand)]
+        command: ServerCommand,
+    },
+
+    /// Make reservations what files say: create and update only what differs
+    ///
+    /// A file is YAML or JSON: `reservations:` and a list, or one reservation in each document. A reservation of a file is the whole
+    /// of it: what it does not say is empty. Everything is checked before the first write, here and by bootjackd.
+    #[command(after_help = Exit::help())]
+    Apply {
+        #[command(flatten)]
+        api: ApiArgs,
+
+        #[command(flatten)]
+        args: ApplyArgs,
+    },
+
+    /// Show what apply would change; exit status 0: nothing, 9: something
+    #[command(after_help = Exit::help())]
+    Diff {
+        #[command(flatten)]
+        api: ApiArgs,
+
+        #[command(flatten)]
+        args: FileArgs,
+    },
+
+    /// Take reservations over from dnsmasq, ISC dhcpd, Kea or pvmlab
+    ///
+    /// Prints what comes over, everything that does not and why, and the subnets for bootjackd.toml. Nothing is written or sent
+    /// unless --to or --apply says so.
+    #[command(after_help = Exit::help())]
+    Import {
+        #[command(flatten)]
+        api: ApiArgs,
+
+        #[command(flatten)]
+        args: ImportArgs,
+    },
+
     /// Wait until a machine is installed, runs, or has failed
     ///
     /// Exit status 0 means that it is so. Waiting for installed or ready ends with status 5 when the installation fails, and
@@ -151,157 +246,6 @@ pub enum Command {
         #[arg(value_enum)]
         shell: Shell,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum ReservationCommand {
-    /// Make a reservation
-    Create(CreateArgs),
-
-    /// List all reservations, those of bootjackd.toml included
-    #[command(visible_alias = "ls")]
-    List,
-
-    /// Show one reservation with its variables
-    Get {
-        /// Its name, id, host name or MAC
-        name: String,
-    },
-
-    /// Change what is given, keep the rest; an empty value, such as --address "", clears
-    #[command(group = ArgGroup::new("change").required(true).multiple(true))]
-    Update(UpdateArgs),
-
-    /// Delete reservations; their addresses are free again at once
-    #[command(visible_alias = "rm")]
-    Delete {
-        /// Names, ids, host names or MACs
-        #[arg(required = true, value_name = "NAME")]
-        names: Vec<String>,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum ImageCommand {
-    /// Pack bootjackd and network boot programs into a container image, without a container engine
-    ///
-    /// The archive is an OCI image layout that docker, podman and skopeo load. The same files give the same archive.
-    Container(ContainerArgs),
-}
-
-#[derive(Debug, Args)]
-pub struct ContainerArgs {
-    /// bootjackd as a Linux program that needs no libraries
-    #[arg(long, value_name = "FILE")]
-    pub program: PathBuf,
-
-    /// Processor it is for
-    #[arg(long, value_enum, default_value = "x86_64")]
-    pub arch: Arch,
-
-    /// Directory of network boot programs (*.efi, *.kpxe)
-    #[arg(long, value_name = "DIR", default_value = "/usr/lib/ipxe")]
-    pub boot_programs: PathBuf,
-
-    /// Certificates that downloads are checked against, in PEM; without it, this machine's
-    #[arg(long, value_name = "FILE")]
-    pub certificates: Option<PathBuf>,
-
-    /// What the image is called
-    #[arg(long, default_value = "bootjackd")]
-    pub name: String,
-
-    /// Its tag; it is tagged latest too
-    #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
-    pub tag: String,
-
-    /// Where the archive goes
-    #[arg(long, value_name = "FILE")]
-    pub to: PathBuf,
-}
-
-#[derive(Debug, Args)]
-pub struct AuthArgs {
-    /// The authority's directory; without it, /etc/bootjack/auth for root, bootjack/auth in a user's configuration otherwise [env: BOOTJACK_AUTH_DIR]
-    #[arg(
-        long,
-        value_name = "DIR",
-        env = "BOOTJACK_AUTH_DIR",
-        hide_env = true,
-        global = true
-    )]
-    pub dir: Option<PathBuf>,
-
-    /// How answers are printed [default: table]
-    #[arg(long, short, value_enum, value_name = "FORMAT", global = true)]
-    pub output: Option<Format>,
-
-    #[command(subcommand)]
-    pub command: AuthCommand,
-}
-
-impl AuthArgs {
-    pub fn format(&self) -> Format {
-        self.output.unwrap_or(Format::Table)
-    }
-}
-
-#[derive(Debug, Subcommand)]
-pub enum AuthCommand {
-    /// Make an authority, and the server's certificate
-    Init(InitArgs),
-
-    /// Make a client's certificate, or a token
-    Issue(IssueArgs),
-
-    /// Have certificates and tokens be good no longer, from now on
-    Revoke {
-        /// Serial numbers, ids of tokens, or names: all that was issued under a name
-        #[arg(required = true, value_name = "ID|NAME")]
-        which: Vec<String>,
-    },
-
-    /// List all that was issued, with its expiry
-    #[command(visible_alias = "ls")]
-    List,
-}
-
-#[derive(Debug, Args)]
-pub struct InitArgs {
-    /// Name or address that clients reach the server by; may be given several times; without it, those of this machine
-    #[arg(long = "name", value_name = "NAME|ADDRESS")]
-    pub names: Vec<String>,
-
-    /// How many days the server's certificate is good
-    #[arg(long, default_value_t = 825, value_parser = clap::value_parser!(u32).range(1..=3650))]
-    pub days: u32,
-
-    /// Make a new certificate for the server alone, signed by the authority that is there
-    #[arg(long)]
-    pub server: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct IssueArgs {
-    /// Whose it is: it stands in the service's log of writes
-    #[arg(long)]
-    pub name: String,
-
-    /// What it is good for: read, reserve (reservations, leases, machines' boots) or admin
-    #[arg(long)]
-    pub scope: bootjack_api::access::Scope,
-
-    /// How many days it is good
-    #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=3650))]
-    pub days: u32,
-
-    /// A token, printed once, instead of a certificate
-    #[arg(long, conflicts_with = "out")]
-    pub token: bool,
-
-    /// Directory for the certificate and its key; without it, clients/ in the authority's
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -387,88 +331,43 @@ pub enum WaitFor {
     Failed,
 }
 
-#[derive(Debug, Args)]
-pub struct CreateArgs {
-    /// MAC address of the network card the machine boots from
-    #[arg(long)]
-    pub mac: String,
-
-    /// IPv4 address that this machine, and no other, is given; without it, one from a pool
-    #[arg(long)]
-    pub address: Option<String>,
-
-    /// Host name
-    #[arg(long)]
-    pub hostname: Option<String>,
-
-    /// Profile it boots; without one it is told to boot its local disk
-    #[arg(long)]
-    pub profile: Option<String>,
-
-    /// Id of the reservation; without it, the host name, or else the MAC
-    #[arg(long)]
-    pub id: Option<String>,
-
-    #[command(flatten)]
-    pub vars: VarArgs,
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Pack bootjackd and network boot programs into a container image, without a container engine
+    ///
+    /// The archive is an OCI image layout that docker, podman and skopeo load. The same files give the same archive.
+    Container(ContainerArgs),
 }
 
 #[derive(Debug, Args)]
-pub struct UpdateArgs {
-    /// Its name, id, host name or MAC
+pub struct ContainerArgs {
+    /// bootjackd as a Linux program that needs no libraries
+    #[arg(long, value_name = "FILE")]
+    pub program: PathBuf,
+
+    /// Processor it is for
+    #[arg(long, value_enum, default_value = "x86_64")]
+    pub arch: Arch,
+
+    /// Directory of network boot programs (*.efi, *.kpxe)
+    #[arg(long, value_name = "DIR", default_value = "/usr/lib/ipxe")]
+    pub boot_programs: PathBuf,
+
+    /// Certificates that downloads are checked against, in PEM; without it, this machine's
+    #[arg(long, value_name = "FILE")]
+    pub certificates: Option<PathBuf>,
+
+    /// What the image is called
+    #[arg(long, default_value = "bootjackd")]
     pub name: String,
 
-    /// MAC address of the network card the machine boots from
-    #[arg(long, group = "change")]
-    pub mac: Option<String>,
+    /// Its tag; it is tagged latest too
+    #[arg(long, default_value = env!("CARGO_PKG_VERSION"))]
+    pub tag: String,
 
-    /// IPv4 address that this machine, and no other, is given
-    #[arg(long, group = "change")]
-    pub address: Option<String>,
-
-    /// Host name
-    #[arg(long, group = "change")]
-    pub hostname: Option<String>,
-
-    /// Profile it boots
-    #[arg(long, group = "change")]
-    pub profile: Option<String>,
-
-    /// Set this variable to text, keep the others; may be given several times
-    #[arg(long = "var", value_name = "KEY=VALUE", value_parser = vars::text, group = "change")]
-    pub text: Vec<(String, prost_types::Value)>,
-
-    /// Set this variable to a JSON value, keep the others
-    #[arg(long = "var-json", value_name = "KEY=JSON", value_parser = vars::json, group = "change")]
-    pub json: Vec<(String, prost_types::Value)>,
-
-    /// Set the variables of this file (a JSON object; - is standard input), keep the others
-    #[arg(long = "vars-file", value_name = "FILE", group = "change")]
-    pub file: Option<PathBuf>,
-
-    /// Remove this variable
-    #[arg(long = "unset-var", value_name = "KEY", group = "change")]
-    pub unset: Vec<String>,
-
-    /// Change it only while this is its current etag
-    #[arg(long)]
-    pub etag: Option<String>,
-}
-
-/// Variables for the profile's templates.
-#[derive(Debug, Args)]
-pub struct VarArgs {
-    /// Variable for the profile's templates, as text; may be given several times
-    #[arg(long = "var", value_name = "KEY=VALUE", value_parser = vars::text)]
-    pub text: Vec<(String, prost_types::Value)>,
-
-    /// Variable as a JSON value: number, boolean, list or object
-    #[arg(long = "var-json", value_name = "KEY=JSON", value_parser = vars::json)]
-    pub json: Vec<(String, prost_types::Value)>,
-
-    /// File of variables, a JSON object; - is standard input; --var and --var-json win
-    #[arg(long = "vars-file", value_name = "FILE")]
-    pub file: Option<PathBuf>,
+    /// Where the archive goes
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -580,7 +479,7 @@ pub fn parse() -> Cli {
         .merged()
 }
 
-/// The whole command line. What an answer is asked for with is understood anywhere after `reservation` and `machine`, too.
+/// The whole command line. What an answer is asked for with is understood anywhere after verbs with verbs of their own, too.
 pub fn command() -> clap::Command {
     let anywhere = |verb: clap::Command| {
         verb.mut_args(|arg| match arg.get_id().as_str() {
@@ -588,24 +487,60 @@ pub fn command() -> clap::Command {
             _ => arg,
         })
     };
-    Cli::command()
-        .mut_subcommand("reservation", anywhere)
-        .mut_subcommand("machine", anywhere)
+    let with_verbs = [
+        "reservation",
+        "machine",
+        "lease",
+        "replicas",
+        "operation",
+        "profile",
+        "artifact",
+        "server",
+    ];
+    (with_verbs.into_iter()).fold(Cli::command(), |command, verb| {
+        command.mut_subcommand(verb, anywhere)
+    })
+}
+
+impl Command {
+    /// How it talks to bootjackd, if it does.
+    fn api(&mut self) -> Option<&mut ApiArgs> {
+        match self {
+            Self::Reservation { api, .. }
+            | Self::Machine { api, .. }
+            | Self::Lease { api, .. }
+            | Self::Replicas { api, .. }
+            | Self::Operation { api, .. }
+            | Self::Profile { api, .. }
+            | Self::Artifact { api, .. }
+            | Self::Server { api, .. }
+            | Self::Apply { api, .. }
+            | Self::Diff { api, .. }
+            | Self::Import { api, .. }
+            | Self::Wait { api, .. } => Some(api),
+            Self::Auth(_) | Self::Lab(_) | Self::Image { .. } | Self::Completion { .. } => None,
+        }
+    }
 }
 
 impl Cli {
+    /// How answers are printed.
+    pub fn format(&mut self) -> Format {
+        if let Command::Auth(auth) = &self.command {
+            return auth.format();
+        }
+        let api = self.command.api();
+        api.map_or(Format::Table, |api| api.format())
+    }
+
     /// What stands after the verb wins.
     fn merged(mut self) -> Self {
         if let Command::Auth(auth) = &mut self.command {
             auth.output = auth.output.or(self.api.output);
         }
-        if let Command::Reservation { api, .. }
-        | Command::Machine { api, .. }
-        | Command::Replicas { api, .. }
-        | Command::Wait { api, .. } = &mut self.command
-        {
+        if let Some(api) = self.command.api() {
             api.server = api.server.take().or(self.api.server.take());
-            api.access = api.access.clone().or(self.api.access.clone());
+            api.access = std::mem::take(&mut api.access).or(self.api.access.clone());
             api.output = api.output.or(self.api.output);
         }
         self

@@ -9,10 +9,11 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Code, Request, Status};
+use tonic::{Request, Status};
 
 use crate::exit::{Exit, Failure};
 use crate::output::io_reason;
+use crate::refusal;
 pub use crate::server::{Place, Server};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,8 +41,17 @@ pub async fn connect(server: &Server) -> Result<ReservationsClient<Connection>, 
     Ok(ReservationsClient::new(channel(server).await?))
 }
 
+/// Connects for calls that may take this long.
+pub async fn patient_channel(server: &Server, timeout: Duration) -> Result<Connection, Failure> {
+    connection(server, timeout).await
+}
+
 /// Connects at once, so that a server that is not there is told apart from one that refuses a call.
 pub async fn channel(server: &Server) -> Result<Connection, Failure> {
+    connection(server, REQUEST_TIMEOUT).await
+}
+
+async fn connection(server: &Server, timeout: Duration) -> Result<Connection, Failure> {
     let bearer = Bearer(server.bearer()?);
     let uri = match &server.place {
         Place::Unix(path) => format!("unix:{path}"),
@@ -58,7 +68,7 @@ pub async fn channel(server: &Server) -> Result<Connection, Failure> {
     }
     let channel = endpoint
         .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(REQUEST_TIMEOUT)
+        .timeout(timeout)
         .connect()
         .await
         .map_err(|error| unreachable(server, &error))?;
@@ -92,29 +102,49 @@ fn cause_of(error: &(dyn std::error::Error + 'static)) -> String {
     cause.to_string()
 }
 
-/// The sentence and exit status of a call that bootjackd answered with an error.
+/// The sentence and exit status of a call that bootjackd answered with an error, and what its details say.
 pub fn refused(server: &Server, status: &Status) -> Failure {
-    let exit = match status.code() {
-        Code::InvalidArgument | Code::OutOfRange => Exit::Invalid,
-        Code::NotFound => Exit::NotFound,
-        Code::AlreadyExists | Code::FailedPrecondition | Code::Aborted => Exit::Conflict,
-        Code::PermissionDenied | Code::Unauthenticated => Exit::Missing,
-        Code::DeadlineExceeded => Exit::Timeout,
-        Code::Cancelled if status.message().contains("Timeout") => Exit::Timeout,
-        _ => Exit::Service,
-    };
+    let exit = refusal::exit(status);
     let message = match (exit, status.message()) {
-        (Exit::Timeout, _) => format!(
-            "bootjackd at {server} took longer than {} s; look at its log",
-            REQUEST_TIMEOUT.as_secs()
-        ),
+        (Exit::Timeout, _) => format!("bootjackd at {server} took too long; look at its log"),
         (_, "") => format!(
             "bootjackd at {server} answered {:?} and nothing more",
             status.code()
         ),
         (_, message) => message.to_owned(),
     };
-    Failure::new(exit, message)
+    let details = refusal::details(status);
+    let more = refusal::lines(&message, &details);
+    Failure {
+        reason: refusal::reason(status),
+        details,
+        ..Failure::new(exit, message + &more)
+    }
+}
+
+/// Everything that a list has, page after page; `page` answers one and the token of the next.
+pub async fn all_pages<T>(
+    mut page: impl AsyncFnMut(String) -> Result<(Vec<T>, String), Status>,
+) -> Result<Vec<T>, Status> {
+    let mut all = Vec::new();
+    let mut token = String::new();
+    loop {
+        let (more, next) = page(token).await?;
+        all.extend(more);
+        if next.is_empty() {
+            return Ok(all);
+        }
+        token = next;
+    }
+}
+
+/// Runs a command that talks to bootjackd.
+pub fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+    runtime.block_on(command)
 }
 
 fn unreachable(server: &Server, error: &(dyn std::error::Error + 'static)) -> Failure {
@@ -172,6 +202,7 @@ fn not_connected(server: &Server, kind: ErrorKind, reason: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tonic::Code;
 
     #[test]
     fn a_status_keeps_the_servers_sentence_and_gets_its_exit_status() {

@@ -15,6 +15,7 @@ pub enum Exit {
     Missing = 6,
     Timeout = 7,
     Vm = 8,
+    Differs = 9,
     Service = 11,
     Interrupted = 130,
 }
@@ -25,11 +26,25 @@ pub struct Failure {
     pub exit: Exit,
     /// Place, wanted, got and next step; lower case, no final stop.
     pub message: String,
+    /// The same for programs, as far as there is more than the message.
+    pub details: Vec<Detail>,
+    /// The server's reason for programs, such as TAKEN; empty if it gave none.
+    pub reason: String,
+}
+
+/// One thing that is wrong. What is not known is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Detail {
+    /// Such as `address`, or `FILE:LINE: reservations[3].mac`.
+    pub field: String,
+    pub message: String,
+    /// Who stands in the way, such as `reservations/node-2`.
+    pub resource: String,
 }
 
 impl Exit {
     /// Every status with its meaning, as `--help` prints them.
-    pub const ALL: [(Self, &'static str); 11] = [
+    pub const ALL: [(Self, &'static str); 12] = [
         (Self::Ok, "it worked"),
         (Self::Failed, "it did not work, for a reason not below"),
         (Self::Usage, "the command line is not understood"),
@@ -42,6 +57,10 @@ impl Exit {
         (Self::Missing, "a program, file or privilege is missing"),
         (Self::Timeout, "it took too long"),
         (Self::Vm, "the virtual machine failed"),
+        (
+            Self::Differs,
+            "diff: what is there is not what the files say",
+        ),
         (Self::Service, "bootjackd cannot be reached, or failed"),
         (Self::Interrupted, "interrupted"),
     ];
@@ -60,7 +79,50 @@ impl Failure {
     /// A failure with this exit status and sentence.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { exit, message }
+        Self {
+            exit,
+            message,
+            details: Vec::new(),
+            reason: String::new(),
+        }
+    }
+
+    /// Several that do not depend on each other: all are said, the first sets the exit status. None is no failure.
+    pub fn of_many(failures: Vec<Self>) -> Result<(), Self> {
+        let messages: Vec<&str> = failures.iter().map(|f| f.message.as_str()).collect();
+        let message = messages.join("\nbootjack: ");
+        let details: Vec<Detail> = failures.iter().flat_map(|f| f.details.clone()).collect();
+        match failures.into_iter().next() {
+            None => Ok(()),
+            Some(first) => Err(Self {
+                message,
+                details,
+                ..first
+            }),
+        }
+    }
+
+    /// For programs: every key always, null for none.
+    pub fn as_json(&self) -> serde_json::Value {
+        let text = |text: &str| match text {
+            "" => serde_json::Value::Null,
+            text => text.into(),
+        };
+        let details: Vec<_> = (self.details.iter())
+            .map(|detail| {
+                serde_json::json!({
+                    "field": text(&detail.field),
+                    "message": text(&detail.message),
+                    "resource": text(&detail.resource),
+                })
+            })
+            .collect();
+        serde_json::json!({ "error": {
+            "exit_status": self.exit as u8,
+            "message": self.message,
+            "reason": text(&self.reason),
+            "details": details,
+        }})
     }
 
     /// A function for `map_err` that says what could not be done to which file, and why.

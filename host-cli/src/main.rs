@@ -9,6 +9,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod apply;
 mod auth;
 mod cli;
 mod client;
@@ -17,16 +18,22 @@ mod config;
 mod console;
 mod container;
 mod exit;
+mod follow;
 mod host;
+mod import;
 mod network;
+mod options;
 mod output;
 mod paths;
 mod plan;
 mod process;
 mod qemu;
+mod refusal;
 mod server;
 mod steps;
+mod tree;
 mod vars;
+mod wanted;
 mod waterfall;
 mod yaml;
 
@@ -36,7 +43,8 @@ use std::process::ExitCode;
 use cli::Command;
 
 fn main() -> ExitCode {
-    let cli = cli::parse();
+    let mut cli = cli::parse();
+    let is_for_programs = cli.format().is_for_programs();
     let done = match cli.command {
         Command::Reservation { api, command } => api
             .server()
@@ -50,6 +58,30 @@ fn main() -> ExitCode {
         Command::Wait { api, args } => api
             .server()
             .and_then(|server| commands::wait::run(&args, &server, api.format())),
+        Command::Lease { api, command } => api
+            .server()
+            .and_then(|server| commands::lease::run(command, &server, api.format())),
+        Command::Operation { api, command } => api
+            .server()
+            .and_then(|server| commands::operation::run(command, &server, api.format())),
+        Command::Profile { api, command } => api
+            .server()
+            .and_then(|server| commands::profile::run(command, &server, api.format())),
+        Command::Artifact { api, command } => api
+            .server()
+            .and_then(|server| commands::artifact::run(command, &server, api.format())),
+        Command::Server { api, command } => api
+            .server()
+            .and_then(|server| commands::server::run(command, &server, api.format())),
+        Command::Apply { api, args } => api
+            .server()
+            .and_then(|server| commands::apply::run(&args, &server, api.format())),
+        Command::Diff { api, args } => api
+            .server()
+            .and_then(|server| commands::apply::diff(&args, &server, api.format())),
+        Command::Import { api, args } => {
+            commands::import::run(&args, || api.server(), api.format())
+        }
         Command::Auth(args) => {
             let format = args.format();
             commands::auth::run(args, format)
@@ -61,7 +93,12 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let _ = writeln!(std::io::stderr(), "bootjack: {failure}");
+            let _ = match is_for_programs {
+                true => writeln!(std::io::stderr(), "{}", failure.as_json()),
+                // What differs was shown.
+                false if failure.message.is_empty() => Ok(()),
+                false => writeln!(std::io::stderr(), "bootjack: {failure}"),
+            };
             failure.exit.into()
         }
     }

@@ -97,6 +97,19 @@ pub fn answer(
     }
 }
 
+/// Prints one of many answers that follow each other: JSON on a line of its own, or a YAML document.
+pub fn say_one_of_many(
+    format: Format,
+    value: impl FnOnce() -> Json,
+    text: impl FnOnce() -> String,
+) -> Result<(), Failure> {
+    match format {
+        Format::Json => say(&value().to_string()),
+        Format::Yaml => say(&format!("---\n{}", yaml::document(&value()).trim_end())),
+        Format::Table | Format::Wide => say(&text()),
+    }
+}
+
 /// Prints a value for programs: YAML where that was asked for, or else JSON, indented for people.
 pub fn say_value(format: Format, value: &Json) -> Result<(), Failure> {
     match format {
@@ -121,6 +134,29 @@ pub fn table(style: Style, header: &[&str], rows: Vec<Vec<String>>) -> String {
         .chain(lines)
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+/// The text, or a dash for none, for people.
+pub fn or_dash(text: &str) -> &str {
+    if text.is_empty() { "-" } else { text }
+}
+
+/// The text, or null for none, for programs.
+pub fn or_null(text: &str) -> Json {
+    match text {
+        "" => Json::Null,
+        text => Json::from(text),
+    }
+}
+
+/// A point in time, empty for none, for people.
+pub fn time(time: Option<prost_types::Timestamp>) -> String {
+    time.map_or(String::new(), |time| time.to_string())
+}
+
+/// The same for programs, null for none.
+pub fn time_or_null(time: Option<prost_types::Timestamp>) -> Json {
+    time.map_or(Json::Null, |time| Json::from(time.to_string()))
 }
 
 /// Why input or output failed, in the system's words: lower case and without its number.

@@ -6,6 +6,8 @@ use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
 use serde_json::Value as Json;
 
+use crate::options;
+
 /// Variables by name.
 pub type Vars = BTreeMap<String, Value>;
 
@@ -27,6 +29,13 @@ pub fn json(argument: &str) -> Result<(String, Value), String> {
         format!("{key}: wanted JSON, got `{value}` ({error}); for plain text use --var")
     })?;
     Ok((key, from_json(value)))
+}
+
+/// `name=value` of a DHCP option, by what the option is made of; a list is parted by commas.
+pub fn option(argument: &str) -> Result<(String, Value), String> {
+    let (name, text) = split(argument)?;
+    let value = options::typed_of(&name, text).map_err(|problem| format!("{name}: {problem}"))?;
+    Ok((name, from_json(value)))
 }
 
 /// A file's text: one JSON object.
@@ -67,7 +76,8 @@ fn number(value: f64) -> Json {
     serde_json::Number::from_f64(value).map_or(Json::Null, Json::Number)
 }
 
-fn from_json(value: Json) -> Value {
+/// JSON as a protobuf value.
+pub fn from_json(value: Json) -> Value {
     let kind = match value {
         Json::Null => Kind::NullValue(0),
         Json::Bool(value) => Kind::BoolValue(value),

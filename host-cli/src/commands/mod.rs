@@ -1,10 +1,17 @@
 //! One file per verb.
 
+pub mod apply;
+pub mod artifact;
 pub mod auth;
 pub mod completion;
 pub mod image;
+pub mod import;
 pub mod lab;
+pub mod lease;
 pub mod machine;
+pub mod operation;
+pub mod profile;
 pub mod replicas;
 pub mod reservation;
+pub mod server;
 pub mod wait;

@@ -6,12 +6,13 @@ use bootjack_api::v1::event::Kind;
 use bootjack_api::v1::machine::State;
 use bootjack_api::v1::machines_client::MachinesClient;
 use bootjack_api::v1::{GetMachineRequest, Machine, WatchEventsRequest, WatchEventsResponse};
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::machine::as_json;
 use crate::cli::{Format, WaitArgs, WaitFor};
 use crate::client::{self, Connection, Server};
 use crate::exit::{Exit, Failure};
+use crate::follow::is_gone;
 use crate::output;
 
 /// A service that is starting again is back within seconds.
@@ -153,13 +154,6 @@ fn come(machine: &Machine, wanted: WaitFor, has_documents: bool) -> Come {
         )),
         _ => Come::NotYet,
     }
-}
-
-fn is_gone(status: &Status) -> bool {
-    matches!(
-        status.code(),
-        Code::Unavailable | Code::Cancelled | Code::Unknown
-    )
 }
 
 fn word(state: WaitFor) -> &'static str {
