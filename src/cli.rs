@@ -1,6 +1,7 @@
 //! What was typed, and the exit status it ends with.
 
 mod artifact;
+mod doctor;
 mod documents;
 
 use std::io::IsTerminal as _;
@@ -82,6 +83,21 @@ enum Command {
             default_value = "/etc/bootjack/bootjackd.toml"
         )]
         config: PathBuf,
+    },
+    /// List what the service needs and how it stands here: rights, ports, interfaces, directories, certificates, other servers.
+    ///
+    /// Each need is good, degraded (the service runs, and what follows is said) or missing. Exit status 1 if something is missing.
+    Doctor {
+        /// The configuration file.
+        #[arg(
+            long,
+            value_name = "FILE",
+            default_value = "/etc/bootjack/bootjackd.toml"
+        )]
+        config: PathBuf,
+        /// How it is written.
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
     },
     /// Report every problem of the configuration file and of the profiles it names; start nothing.
     Check {
@@ -171,6 +187,7 @@ pub fn main() -> ExitCode {
         Command::Check { config } => done(check(&config)),
         Command::Explain(asked) => done(explain(&asked)),
         Command::Health { config } => done(health(&config)),
+        Command::Doctor { config, output } => doctor::run(&config, output),
         Command::Render(asked) => done(documents::render(&asked)),
         Command::Lint(asked) => documents::lint(&asked),
         Command::Artifact(asked) => done(artifact::run(asked)),

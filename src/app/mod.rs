@@ -3,7 +3,9 @@
 
 pub mod artifacts;
 mod bind;
+pub mod capabilities;
 mod directory;
+pub mod doctor;
 mod documents;
 mod explain;
 mod health;

@@ -4,6 +4,7 @@
 
 mod arch;
 mod class;
+mod capability;
 mod event;
 mod group;
 mod hex;
@@ -22,6 +23,7 @@ mod uuid;
 
 pub use arch::{ClientArch, Cpu, Firmware};
 pub use class::{Class, Match};
+pub use capability::{Capability, Standing};
 pub use event::{Audit, Dhcp, Ended, Event, Transfer};
 pub use group::{Group, Labels, check_label};
 pub use lease::{BindingChange, ClientKey, Lease, LeaseState, OFFER_HOLD_SECS};

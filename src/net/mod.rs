@@ -16,7 +16,7 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::socket::{SockaddrIn, setsockopt, sockopt};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
 pub use self::batch::Inbox;
 use self::batch::{Message, Name, name_of};
@@ -24,7 +24,7 @@ pub use self::reserve::{left as reserved_sockets, reserve};
 use crate::model::MacAddr;
 
 /// Room for the bursts of a rack that powers on at once.
-const RECEIVE_BUFFER: usize = 8 << 20;
+pub const RECEIVE_BUFFER: usize = 8 << 20;
 
 /// One of this machine's IPv4 interfaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +68,11 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
         }
     }
     Ok(interfaces)
+}
+
+/// Whether frames can be sent: what a raw socket is needed for.
+pub fn raw_socket() -> io::Result<()> {
+    Socket::new(Domain::PACKET, Type::DGRAM, None).map(drop)
 }
 
 /// Unix time in seconds.

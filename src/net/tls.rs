@@ -123,6 +123,15 @@ fn read(place: &Place) -> Result<CertifiedKey, BadCertificate> {
     })
 }
 
+/// Until when the first certificate of a PEM file is good, in Unix seconds; an error says what is wrong with the file.
+pub fn expiry(file: &Path) -> Result<u64, String> {
+    use x509_parser::prelude::{FromDer as _, X509Certificate};
+    let said = |error: &dyn ToString| format!("{}: {}", file.display(), error.to_string());
+    let found = CertificateDer::from_pem_file(file).map_err(|error| said(&error))?;
+    let (_, parsed) = X509Certificate::from_der(&found).map_err(|error| said(&error))?;
+    Ok(u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or_default())
+}
+
 /// How files were when they were looked at: whether they are others now is seen without reading them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen(Vec<Option<(u64, u64, SystemTime)>>);

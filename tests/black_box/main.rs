@@ -23,6 +23,7 @@ mod https;
 mod interfaces;
 mod lifecycle;
 mod metrics;
+mod privileges;
 mod profiles;
 mod replicas_group;
 mod serve;

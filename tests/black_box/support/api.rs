@@ -198,8 +198,13 @@ type Answer<T> = Result<T, Status>;
 impl Api {
     /// Over the socket of `Home::config`.
     pub fn unix(home: &Home) -> Self {
-        Self::made(async {
-            let endpoint = Endpoint::from_shared(home.api()).expect("an address");
+        Self::at(&home.api())
+    }
+
+    /// Over the socket of this address, `unix:PATH`.
+    pub fn at(address: &str) -> Self {
+        let endpoint = Endpoint::from_shared(address.to_owned()).expect("an address");
+        Self::made(async move {
             endpoint.connect().await.expect("gRPC listens")
         })
     }
