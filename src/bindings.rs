@@ -40,6 +40,13 @@ impl Bindings {
         self.by_address.values()
     }
 
+    /// Those of addresses above `after`, in order.
+    pub fn after(&self, after: Option<Ipv4Addr>) -> impl Iterator<Item = &Lease> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let start = after.map_or(Unbounded, Excluded);
+        (self.by_address.range((start, Unbounded))).map(|(_, lease)| lease)
+    }
+
     /// How many addresses something is known of.
     pub fn len(&self) -> usize {
         self.by_address.len()

@@ -11,8 +11,9 @@
 //! floor 4  main  app/  cli                                       start, wire, drain, exit
 //! floor 3  dhcp/{server,peers,rogue,prober}  ndp/server  tftp/{server,session,places,content}
 //!          http/{server,machine,attempt,files,artifacts,connections,pace,tls,secrets}
-//!          grpc/{server,listen,accept,connection,visitors,tls,door,gate,guard,identity,register,scopes,rate,audit,wire}
-//!          grpc/{convert,machines,events,replicas}
+//!          grpc/{server,listen,accept,connection,access,convert,errors,filter,paging,mask,values}
+//!          grpc/{dhcp,replicas,machines,machine_filter,events,leases,lease_filter,lease_message,lease_watch,operations}
+//!          grpc/{reservations,reservation_filter,reservation_watch,batch}
 //!                                                                the shells: bytes in, bytes out
 //! floor 2  store/  observe/  net  artifact/{store,fetch,import}  replicas/{membership,following,desk}
 //!                                                                shared machinery with effects
@@ -20,7 +21,7 @@
 //!                                                                pure: protocol and policy
 //!          ndp/advertisement  tftp/{packet,terms,resolve,transfer,patience}  http/{document,access,callback}  render/
 //!          replicas/{bucket,shares,group,record,roll,shared}
-//!          catalog  bindings  lifecycle  stalls  lint/  config/  artifact/{name,used,inside,iso}
+//!          catalog  bindings  lifecycle  convergence  stalls  lint/  config/  artifact/{name,used,inside,iso}
 //! floor 0  model/                                                the nouns
 //! ```
 //!
@@ -47,6 +48,7 @@ pub mod bindings;
 pub mod catalog;
 pub mod cli;
 pub mod config;
+pub mod convergence;
 pub mod dhcp;
 pub mod grpc;
 pub mod http;

@@ -9,7 +9,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 use super::bind::boot_servers;
 use super::privileges::{Somebody, whom};
 use crate::config::Config;
-use crate::grpc::door::server_certificate;
+use crate::grpc::access::door::server_certificate;
 use crate::model::{Capability, Cpu, Firmware};
 use crate::net::{now_secs, raw_socket};
 
@@ -60,7 +60,10 @@ fn user(config: &Config) -> Capability {
 
 fn raw() -> Capability {
     match raw_socket() {
-        Ok(()) => Capability::good("raw_socket", "frames can be sent to clients without an address"),
+        Ok(()) => Capability::good(
+            "raw_socket",
+            "frames can be sent to clients without an address",
+        ),
         Err(error) => Capability::degraded(
             "raw_socket",
             error.to_string(),
@@ -72,10 +75,12 @@ fn raw() -> Capability {
 
 fn privileged_ports() -> Capability {
     let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
-    let first: u32 = first.ok().and_then(|t| t.trim().parse().ok()).unwrap_or(1024);
-    let has = capabilities(None).is_ok_and(|sets| {
-        sets.effective.contains(CapabilitySet::NET_BIND_SERVICE)
-    });
+    let first: u32 = first
+        .ok()
+        .and_then(|t| t.trim().parse().ok())
+        .unwrap_or(1024);
+    let has = capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(CapabilitySet::NET_BIND_SERVICE));
     if has || first <= 67 {
         return Capability::good("privileged_ports", "ports 67, 69 and 80 can be bound");
     }
@@ -116,7 +121,8 @@ fn space(data_dir: &Path) -> Capability {
 fn clock() -> Capability {
     let next = "set it, and keep it set: timedatectl set-ntp true";
     if now_secs() < EARLIEST_SECS {
-        let consequence = "certificates and tokens are refused or live too long, leases end at wrong times";
+        let consequence =
+            "certificates and tokens are refused or live too long, leases end at wrong times";
         return Capability::degraded("clock", "it was never set", consequence, next);
     }
     // SAFETY: zeroed is a timex that asks for nothing to be changed, and it outlives the call.
@@ -137,10 +143,13 @@ fn clock() -> Capability {
 
 fn buffers() -> Capability {
     let limit = std::fs::read_to_string("/proc/sys/net/core/rmem_max");
-    let limit: u64 = limit.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    let limit: u64 = limit
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(0);
     let wanted = crate::net::RECEIVE_BUFFER as u64;
-    let is_admin = capabilities(None)
-        .is_ok_and(|sets| sets.effective.contains(CapabilitySet::NET_ADMIN));
+    let is_admin =
+        capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::NET_ADMIN));
     let name = "receive_buffers";
     if limit >= wanted || is_admin || crate::net::reserved_sockets() > 0 {
         return Capability::good(name, format!("{} MiB each", wanted >> 20));
@@ -191,8 +200,12 @@ fn certificate(name: &'static str, file: &Path, what: &str) -> Capability {
     let refused = format!("clients refuse {what}");
     let next = match name {
         "http_certificate" => "put a new one in its place; it is read again at once".to_owned(),
-        "grpc_certificate" => "bootjack auth init --server makes a new one; it is read again at once".to_owned(),
-        _ => "bootjack auth init in another directory, and new certificates for everybody".to_owned(),
+        "grpc_certificate" => {
+            "bootjack auth init --server makes a new one; it is read again at once".to_owned()
+        }
+        _ => {
+            "bootjack auth init in another directory, and new certificates for everybody".to_owned()
+        }
     };
     match crate::net::tls::expiry(file) {
         Err(problem) => Capability::degraded(name, problem, refused, next).missing(),

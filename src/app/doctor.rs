@@ -45,7 +45,10 @@ fn directories(config: &Config) -> Capability {
         _ => find(),
     };
     match lacks {
-        None => Capability::good("directories", "all that the configuration names can be used"),
+        None => Capability::good(
+            "directories",
+            "all that the configuration names can be used",
+        ),
         Some(place) if is_root => Capability::degraded(
             "directories",
             format!("{place} is out of reach for user {}", config.process.user),
@@ -113,7 +116,9 @@ fn ports(config: &Config, here: &[Interface]) -> Vec<Capability> {
         all.push(port("tftp", "udp", at, |at| UdpSocket::bind(at).map(drop)));
     }
     for at in of(config.http.listen, 80) {
-        all.push(port("http", "tcp", at, |at| TcpListener::bind(at).map(drop)));
+        all.push(port("http", "tcp", at, |at| {
+            TcpListener::bind(at).map(drop)
+        }));
     }
     all
 }

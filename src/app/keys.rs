@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::grpc::door::Credentials;
+use crate::grpc::access::door::Credentials;
 use crate::net::tls::{Place, Shown};
 
 /// Keys and lists.

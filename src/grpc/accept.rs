@@ -11,11 +11,11 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
+use super::access::register::Register;
+use super::access::tls::{Tls, chain_of};
+use super::access::visitors::{Visit, Visitors};
 use super::connection::{Connection, Via};
 use super::listen::Bound;
-use super::register::Register;
-use super::tls::{Tls, chain_of};
-use super::visitors::{Visit, Visitors};
 use crate::model::Event;
 use crate::net::now_secs;
 use crate::observe::emit;

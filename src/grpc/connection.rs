@@ -11,8 +11,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tonic::transport::server::Connected;
 
-use super::identity::{Certified, Unknown};
-use super::visitors::Visit;
+use super::access::identity::{Certified, Unknown};
+use super::access::visitors::Visit;
 
 /// What octets travel on.
 pub(super) trait Octets: AsyncRead + AsyncWrite + Send + Unpin {}

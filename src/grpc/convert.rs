@@ -1,28 +1,28 @@
-//! Between the messages of `bootjack.v1` and the nouns. In: what a client sent, or what the store said. Out: values that are
-//! well-formed, or a status that names the field.
+//! Between `bootjack.v1.Reservation` and ours. In: what a client sent, or what the store said. Out: values that are well-formed, or a
+//! status that names the field.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 
 use bootjack_api::v1;
-use prost_types::value::Kind;
-use prost_types::{FieldMask, ListValue, Struct, Timestamp, Value};
-use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt as _};
+use prost_types::Value;
+use sha2::{Digest as _, Sha256};
+use tonic::Status;
 
-use crate::catalog::{Catalog, Change, Refusal};
+use super::errors::{invalid, of_refusal};
+use super::mask;
+use super::values::{DEEPEST, time, to_value, to_var};
+use crate::catalog::{Catalog, Refusal};
 use crate::config::default_id;
 use crate::config::reader::{check_secrets, is_variable_name};
-use crate::dhcp::explain::Explanation;
 use crate::dhcp::options;
-use crate::lint::Finding;
-use crate::model::{HIDDEN, Octets, Options, Reservation, Source, Var, Vars};
-use crate::store::ChangeError;
+use crate::model::{
+    HIDDEN, Move, Octets, Options, RequestId, Reservation, Source, Uuid, Var, Vars,
+};
 
 /// What every resource name starts with.
-const COLLECTION: &str = "reservations/";
+pub(super) const COLLECTION: &str = "reservations/";
 /// Fields that an update can change, in the order of the message.
-const FIELDS: [&str; 13] = [
+pub(super) const FIELDS: [&str; 13] = [
     "mac",
     "address",
     "hostname",
@@ -37,17 +37,10 @@ const FIELDS: [&str; 13] = [
     "local_boot",
     "labels",
 ];
-/// Objects in variables may be nested this deep.
-const DEEPEST: usize = 16;
 
 /// The reservation as its message.
 pub(super) fn to_message(reservation: &Reservation) -> v1::Reservation {
-    let time = |secs: u64| {
-        (reservation.source == Source::Api).then(|| Timestamp {
-            seconds: i64::try_from(secs).unwrap_or(i64::MAX),
-            nanos: 0,
-        })
-    };
+    let time = |secs: u64| (reservation.source == Source::Api).then(|| time(secs));
     v1::Reservation {
         name: format!("{COLLECTION}{}", reservation.id),
         mac: reservation
@@ -82,7 +75,8 @@ pub(super) fn to_message(reservation: &Reservation) -> v1::Reservation {
         local_boot: (reservation.local_boot)
             .map_or_else(String::new, |how| how.as_str().to_owned()),
         labels: reservation.labels.clone(),
-        operation: String::new(),
+        operation: (reservation.moved.as_ref())
+            .map_or_else(String::new, |moved| operation_name(&reservation.id, moved)),
     }
 }
 
@@ -95,8 +89,13 @@ pub fn from_message(message: &v1::Reservation) -> Result<Reservation, Status> {
     Ok(reservation)
 }
 
+/// The name of the operation that a move is.
+pub(super) fn operation_name(id: &str, moved: &Move) -> String {
+    format!("operations/{}-{id}", moved.revision)
+}
+
 /// A new reservation, from a create's message.
-pub(super) fn to_create(request: v1::CreateReservationRequest) -> Result<Change, Status> {
+pub(super) fn to_create(request: v1::CreateReservationRequest) -> Result<Reservation, Status> {
     let message = request
         .reservation
         .ok_or_else(|| invalid("reservation", "reservation is missing"))?;
@@ -111,30 +110,90 @@ pub(super) fn to_create(request: v1::CreateReservationRequest) -> Result<Change,
     if reservation.id.is_empty() {
         reservation.id = default_id(&reservation);
     }
-    Ok(Change::Create(reservation))
+    Ok(reservation)
 }
 
-/// Another value for a reservation that is known, from an update's message.
+/// The id of a call that makes these reservations, if the caller gave one (AIP-155).
+pub(super) fn to_request_id(
+    id: &str,
+    reservations: &[Reservation],
+) -> Result<Option<RequestId>, Status> {
+    if id.is_empty() {
+        return Ok(None);
+    }
+    let parsed: Result<Uuid, _> = id.parse();
+    let Ok(uuid) = parsed else {
+        let text = format!(
+            "request_id: `{}` is not a UUID; make one for each call, such as 6ba7b810-9dad-41d1-80b4-00c04fd430c8",
+            id.escape_default()
+        );
+        return Err(invalid("request_id", &text));
+    };
+    let mut hash = Sha256::new();
+    for reservation in reservations {
+        hash.update(serde_json::to_vec(reservation).unwrap_or_default());
+        hash.update([0]);
+    }
+    Ok(Some(RequestId {
+        id: uuid.to_string().to_ascii_lowercase(),
+        digest: Octets(hash.finalize()[..16].to_vec())
+            .to_string()
+            .replace(':', ""),
+    }))
+}
+
+/// What an update's message makes of a reservation that is known.
 pub(super) fn to_update(
     request: &v1::UpdateReservationRequest,
-    catalog: &Catalog,
-) -> Result<Change, Status> {
-    let message = request
-        .reservation
-        .as_ref()
-        .ok_or_else(|| invalid("reservation", "reservation is missing"))?;
-    let known = find(catalog, &message.name)?;
+    message: &v1::Reservation,
+    known: &Reservation,
+) -> Result<Reservation, Status> {
     let mut reservation = known.clone();
-    for field in masked_fields(request.update_mask.as_ref(), message)? {
-        set_field(&mut reservation, message, field)?;
+    for path in mask::paths(request.update_mask.as_ref(), message)? {
+        match path {
+            mask::Path::Field(field) => set_field(&mut reservation, message, field)?,
+            mask::Path::Var(name) => set_var(&mut reservation, message, &name)?,
+            mask::Path::Label(name) => match message.labels.get(&name) {
+                Some(value) => drop(reservation.labels.insert(name, value.clone())),
+                None => drop(reservation.labels.remove(&name)),
+            },
+            mask::Path::Option(name) => set_option(&mut reservation, message, &name)?,
+        }
     }
     for (name, var) in &mut reservation.vars {
         keep_secrets(var, known.vars.get(name));
     }
-    Ok(Change::Update {
-        expected: to_revision(&message.etag)?,
-        reservation,
-    })
+    Ok(reservation)
+}
+
+fn set_var(
+    reservation: &mut Reservation,
+    message: &v1::Reservation,
+    name: &str,
+) -> Result<(), Status> {
+    match message.vars.get(name) {
+        Some(value) => {
+            let one = BTreeMap::from([(name.to_owned(), value.clone())]);
+            reservation.vars.extend(to_vars(&one)?);
+        }
+        None => drop(reservation.vars.remove(name)),
+    }
+    Ok(())
+}
+
+fn set_option(
+    reservation: &mut Reservation,
+    message: &v1::Reservation,
+    name: &str,
+) -> Result<(), Status> {
+    let (code, _) = options::code_of(name)
+        .map_err(|problem| invalid("update_mask", &format!("options.{name}: {problem}")))?;
+    reservation.options.0.remove(&code);
+    if let Some(value) = message.options.get(name) {
+        let one = BTreeMap::from([(name.to_owned(), value.clone())]);
+        reservation.options.0.extend(to_options(&one)?.0);
+    }
+    Ok(())
 }
 
 /// The reservation that a resource name means.
@@ -157,7 +216,7 @@ pub(super) fn find_in<'a>(
     }
     match catalog.named(word) {
         Some(reservation) => Ok(reservation),
-        None => Err(to_status(&Refusal::NotFound(word.to_owned()).into())),
+        None => Err(of_refusal(&Refusal::NotFound(word.to_owned()))),
     }
 }
 
@@ -180,56 +239,6 @@ pub(super) fn to_revision(etag: &str) -> Result<Option<u64>, Status> {
             )
         }),
     }
-}
-
-fn masked_fields(
-    mask: Option<&FieldMask>,
-    message: &v1::Reservation,
-) -> Result<Vec<&'static str>, Status> {
-    let is_set = |field: &str| match field {
-        "mac" => !message.mac.is_empty(),
-        "address" => !message.address.is_empty(),
-        "hostname" => !message.hostname.is_empty(),
-        "profile" => !message.profile.is_empty(),
-        "macs" => !message.macs.is_empty(),
-        "client_ids" => !message.client_ids.is_empty(),
-        "uuids" => !message.uuids.is_empty(),
-        "circuit_ids" => !message.circuit_ids.is_empty(),
-        "options" => !message.options.is_empty(),
-        "program" => !message.program.is_empty(),
-        "local_boot" => !message.local_boot.is_empty(),
-        "labels" => !message.labels.is_empty(),
-        _ => !message.vars.is_empty(),
-    };
-    let paths = match mask {
-        // AIP-134: no mask stands for the fields that are set.
-        None => return Ok(FIELDS.into_iter().filter(|field| is_set(field)).collect()),
-        Some(mask) if mask.paths.is_empty() => {
-            return Ok(FIELDS.into_iter().filter(|field| is_set(field)).collect());
-        }
-        Some(mask) => &mask.paths,
-    };
-    if paths.iter().any(|path| path == "*") {
-        return Ok(FIELDS.to_vec());
-    }
-    paths
-        .iter()
-        .map(|path| {
-            FIELDS
-                .into_iter()
-                .find(|field| field == path)
-                .ok_or_else(|| {
-                    invalid(
-                        "update_mask",
-                        &format!(
-                            "update_mask: `{}` cannot be changed; wanted some of: {}",
-                            path.escape_default(),
-                            FIELDS.join(", ")
-                        ),
-                    )
-                })
-        })
-        .collect()
 }
 
 fn set_field(
@@ -372,191 +381,5 @@ fn keep_secrets(var: &mut Var, known: Option<&Var>) {
             }
         }
         _ => {}
-    }
-}
-
-fn to_var(value: &Value, depth: usize) -> Option<Var> {
-    let inner = depth.checked_sub(1)?;
-    Some(match value.kind.as_ref()? {
-        Kind::NullValue(_) => return None,
-        Kind::BoolValue(value) => Var::Bool(*value),
-        // JSON has one kind of number; a whole one is an integer to a template, as far as all of them can be told apart (2^53).
-        Kind::NumberValue(number)
-            if number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0 =>
-        {
-            Var::Integer(*number as i64)
-        }
-        Kind::NumberValue(number) if number.is_finite() => Var::Number(*number),
-        Kind::NumberValue(_) => return None,
-        Kind::StringValue(text) => Var::Text(text.clone()),
-        Kind::ListValue(list) => Var::List(
-            (list.values.iter())
-                .map(|value| to_var(value, inner))
-                .collect::<Option<_>>()?,
-        ),
-        Kind::StructValue(object) => Var::Map(
-            (object.fields.iter())
-                .map(|(name, value)| Some((name.clone(), to_var(value, inner)?)))
-                .collect::<Option<_>>()?,
-        ),
-    })
-}
-
-/// A secret is answered as `(secret)`, whatever place it names.
-fn to_value(var: &Var) -> Value {
-    let kind = match var {
-        secret if secret.secret().is_some() => Kind::StringValue(HIDDEN.to_owned()),
-        Var::Bool(value) => Kind::BoolValue(*value),
-        Var::Integer(number) => Kind::NumberValue(*number as f64),
-        Var::Number(number) => Kind::NumberValue(*number),
-        Var::Text(text) => Kind::StringValue(text.clone()),
-        Var::List(values) => Kind::ListValue(ListValue {
-            values: values.iter().map(to_value).collect(),
-        }),
-        Var::Map(fields) => Kind::StructValue(Struct {
-            fields: (fields.iter())
-                .map(|(name, var)| (name.clone(), to_value(var)))
-                .collect(),
-        }),
-    };
-    Value { kind: Some(kind) }
-}
-
-/// The server's address that a packet is explained for.
-pub(super) fn to_server_id(text: &str, served: &[Ipv4Addr]) -> Result<Ipv4Addr, Status> {
-    let list = || {
-        let served: Vec<String> = served.iter().map(ToString::to_string).collect();
-        format!("server_address: DHCP is served from: {}", served.join(", "))
-    };
-    let found = if text.is_empty() {
-        served.first().copied()
-    } else {
-        let asked = text.parse().ok();
-        served
-            .iter()
-            .copied()
-            .find(|address| Some(*address) == asked)
-    };
-    found.ok_or_else(|| invalid("server_address", &list()))
-}
-
-/// An explanation, for people and for programs.
-pub(super) fn to_explanation(explanation: &Explanation) -> v1::ExplainDhcpResponse {
-    let json = serde_json::to_value(explanation).unwrap_or_default();
-    let fields = match json_value(&json).kind {
-        Some(Kind::StructValue(fields)) => Some(fields),
-        _ => None,
-    };
-    v1::ExplainDhcpResponse {
-        text: explanation.to_string(),
-        explanation: fields,
-    }
-}
-
-fn json_value(json: &serde_json::Value) -> Value {
-    use serde_json::Value as Json;
-    let kind = match json {
-        Json::Null => Kind::NullValue(0),
-        Json::Bool(value) => Kind::BoolValue(*value),
-        Json::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
-        Json::String(text) => Kind::StringValue(text.clone()),
-        Json::Array(values) => Kind::ListValue(ListValue {
-            values: values.iter().map(json_value).collect(),
-        }),
-        Json::Object(fields) => Kind::StructValue(Struct {
-            fields: (fields.iter())
-                .map(|(name, value)| (name.clone(), json_value(value)))
-                .collect(),
-        }),
-    };
-    Value { kind: Some(kind) }
-}
-
-/// INVALID_ARGUMENT with the field in the details (google.rpc.BadRequest).
-pub(super) fn invalid(field: &str, text: &str) -> Status {
-    let details = ErrorDetails::with_bad_request_violation(field, text);
-    Status::with_error_details(Code::InvalidArgument, text, details)
-}
-
-/// The status of a reservation whose documents would be broken: one violation for each place.
-pub(super) fn broken(reservation: &Reservation, errors: &[Finding]) -> Status {
-    let mut details = ErrorDetails::new();
-    for error in errors {
-        // A variable that is missing can be given; anything else is between the profile and what is given.
-        let undefined = error.message.strip_suffix("` is not defined");
-        let field = match undefined.and_then(|name| name.strip_prefix('`')) {
-            Some(name) if is_variable_name(name) => format!("vars.{name}"),
-            _ => "profile".to_owned(),
-        };
-        details.add_bad_request_violation(field, error.to_string());
-    }
-    let first = errors.first().map(ToString::to_string).unwrap_or_default();
-    let more = match errors.len() {
-        0 | 1 => String::new(),
-        n => format!(" (and {} more)", n - 1),
-    };
-    let text = format!("reservation {}: {first}{more}", reservation.title());
-    Status::with_error_details(Code::InvalidArgument, text, details)
-}
-
-/// The status of a change that was not made. A store that fails is UNAVAILABLE, never NOT_FOUND; the log says more.
-pub(super) fn to_status(error: &ChangeError) -> Status {
-    let text = error.to_string();
-    let refusal = match error {
-        ChangeError::Refused(refusal) => refusal,
-        ChangeError::Failed(_) => {
-            return Status::unavailable(
-                "the store cannot be written; the log of bootjackd says why; nothing was changed",
-            );
-        }
-    };
-    let info = |reason: &str, facts: &[(&str, &str)]| {
-        let facts: std::collections::HashMap<String, String> = facts
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect();
-        ErrorDetails::with_error_info(reason, "bootjack.v1", facts)
-    };
-    match refusal {
-        Refusal::Invalid { field, .. } => invalid(field, &text),
-        Refusal::Taken {
-            field,
-            value,
-            owner,
-            ..
-        } => {
-            let mut details = info(
-                "TAKEN",
-                &[("field", field), ("value", value), ("owner", owner)],
-            );
-            details.add_bad_request_violation(*field, text.as_str());
-            Status::with_error_details(Code::AlreadyExists, text, details)
-        }
-        Refusal::NotFound(name) => {
-            let details = info("NOT_FOUND", &[("name", name)]);
-            Status::with_error_details(Code::NotFound, text, details)
-        }
-        Refusal::RequestReused { request, made } => {
-            let details = info(
-                "REQUEST_REUSED",
-                &[("request_id", request), ("owner", made)],
-            );
-            Status::with_error_details(Code::AlreadyExists, text, details)
-        }
-        Refusal::RequestUndone { request, gone } => {
-            let details = info(
-                "REQUEST_UNDONE",
-                &[("request_id", request), ("owner", gone)],
-            );
-            Status::with_error_details(Code::FailedPrecondition, text, details)
-        }
-        Refusal::Stale { .. } => {
-            Status::with_error_details(Code::Aborted, text, info("STALE_ETAG", &[]))
-        }
-        Refusal::FromConfigFile(_) => Status::with_error_details(
-            Code::FailedPrecondition,
-            text,
-            info("FROM_CONFIG_FILE", &[]),
-        ),
     }
 }

@@ -3,10 +3,10 @@
 
 use bootjack_api::v1;
 use bootjack_api::v1::event::Kind as Word;
-use prost_types::Timestamp;
 use tokio::sync::mpsc;
 use tonic::Status;
 
+use super::values::time_ms;
 use crate::model::{Entry, Kind, Subject};
 use crate::observe::timeline::Timeline;
 
@@ -61,7 +61,7 @@ impl Watch {
 fn to_message(entry: &Entry) -> v1::WatchEventsResponse {
     let event = v1::Event {
         name: entry.subject.to_string(),
-        event_time: Some(time(entry.at_ms)),
+        event_time: Some(time_ms(entry.at_ms)),
         attempt: entry.attempt,
         kind: word(entry.kind).into(),
         what: entry.what.clone(),
@@ -69,18 +69,11 @@ fn to_message(entry: &Entry) -> v1::WatchEventsResponse {
         bytes: entry.bytes,
         elapsed_ms: entry.elapsed_ms,
         count: entry.count,
-        last_time: Some(time(entry.until_ms())),
+        last_time: Some(time_ms(entry.until_ms())),
     };
     v1::WatchEventsResponse {
         event: Some(event),
         resume_token: entry.sequence.to_string(),
-    }
-}
-
-fn time(ms: u64) -> Timestamp {
-    Timestamp {
-        seconds: i64::try_from(ms / 1000).unwrap_or(i64::MAX),
-        nanos: i32::try_from(ms % 1000).unwrap_or(0) * 1_000_000,
     }
 }
 

@@ -4,14 +4,15 @@
 use bootjack_api::v1;
 use bootjack_api::v1::machine;
 use bootjack_api::v1::machines_server::Machines;
-use prost_types::Timestamp;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
-use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::server::page_size;
+use super::errors::{invalid, refused, store_failed};
+use super::machine_filter::Filter;
+use super::paging::Wanted;
+use super::values::time;
 use super::{convert, events};
 use crate::catalog::Catalog;
 use crate::lifecycle::{self, Command};
@@ -85,22 +86,26 @@ impl Machines for Lives {
         request: Request<v1::ListMachinesRequest>,
     ) -> Result<Response<v1::ListMachinesResponse>, Status> {
         let request = request.into_inner();
-        let size = page_size(request.page_size)?;
-        let after = Some(request.page_token.as_str()).filter(|token| !token.is_empty());
-        let catalog = self.store.catalog();
-        let mut rest = catalog.reservations(after);
-        let page: Vec<v1::Machine> = (rest.by_ref().take(size))
-            .map(|reservation| self.message(&catalog, reservation))
-            .collect();
-        let last = page.last().map(|machine| machine.name.as_str());
-        let next_page_token = match (rest.next(), last) {
-            (Some(_), Some(last)) => last.trim_start_matches(COLLECTION).to_owned(),
-            _ => String::new(),
+        let filter = Filter::new(&request.filter)?;
+        let query = ["machines", &request.filter];
+        let wanted = Wanted::new(request.page_size, &request.page_token, &query)?;
+        let (catalog, now) = (self.store.catalog(), now_secs());
+        let fits = |reservation: &Reservation| filter.fits(&catalog, reservation, now);
+        let count = || match filter.is_empty() {
+            true => catalog.len(),
+            false => catalog.reservations(None).filter(|r| fits(r)).count(),
         };
+        let rest = catalog.reservations(wanted.after.as_deref());
+        let page = wanted.page(
+            rest.filter(|reservation| fits(reservation)),
+            |reservation| reservation.id.clone(),
+            |reservation| self.message(&catalog, reservation),
+            count,
+        );
         Ok(Response::new(v1::ListMachinesResponse {
-            machines: page,
-            next_page_token,
-            total_size: 0,
+            machines: page.items,
+            next_page_token: page.next_token,
+            total_size: page.total,
         }))
     }
 
@@ -151,7 +156,7 @@ impl Machines for Lives {
             Ok(v1::NextBoot::Rescue) => Some(BootFrom::Rescue),
             Err(_) => {
                 let text = format!("next_boot: {} is not known", request.next_boot);
-                return Err(convert::invalid("next_boot", &text));
+                return Err(invalid("next_boot", &text));
             }
         };
         self.obey(&request.name, Command::NextBoot(from)).await
@@ -183,7 +188,7 @@ impl Machines for Lives {
                     "resume_token `{}` was not made by this server",
                     token.escape_default()
                 );
-                convert::invalid("resume_token", &text)
+                invalid("resume_token", &text)
             })?,
         };
         let (to, stream) = mpsc::channel(64);
@@ -261,13 +266,6 @@ fn to_message(catalog: &Catalog, reservation: &Reservation, stall: Option<Stall>
     }
 }
 
-fn time(secs: u64) -> Timestamp {
-    Timestamp {
-        seconds: i64::try_from(secs).unwrap_or(i64::MAX),
-        nanos: 0,
-    }
-}
-
 fn to_status(reservation: &Reservation, error: &ActError) -> Status {
     match error {
         ActError::NotNow(why) => not_now(reservation, &why.to_string()),
@@ -275,24 +273,13 @@ fn to_status(reservation: &Reservation, error: &ActError) -> Status {
             let text = format!("machine {}: {error}", reservation.title());
             Status::new(Code::NotFound, text)
         }
-        ActError::Failed(failure) => {
-            emit(&crate::model::Event::Failed {
-                about: "store",
-                error: failure.to_string(),
-            });
-            Status::unavailable(
-                "the store cannot be written; the log of bootjackd says why; nothing was changed",
-            )
-        }
+        ActError::Failed(failure) => store_failed(failure),
     }
 }
 
 fn not_now(reservation: &Reservation, why: &str) -> Status {
     let text = format!("machine {}: {why}", reservation.title());
-    let details = ErrorDetails::with_error_info(
-        "WRONG_STATE",
-        "bootjack.v1",
-        std::collections::HashMap::new(),
-    );
-    Status::with_error_details(Code::FailedPrecondition, text, details)
+    let resource = format!("{COLLECTION}{}", reservation.id);
+    let facts = [("resource", resource.as_str())];
+    refused(Code::FailedPrecondition, "WRONG_STATE", &facts, &text)
 }

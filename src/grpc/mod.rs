@@ -1,25 +1,28 @@
-//! gRPC (`bootjack.v1`). `listen` binds and `accept` takes connections: each is a `connection` of one of the `visitors`, over `tls`
-//! perhaps. `gate` stands before every call: its `guard` knows by `identity`, the `register` of who may, the table of `scopes` and
-//! the `rate` whether it is let in; `audit` notes it, by what `wire` makes out of it. `door` opens all that. `server` has the
-//! services, `machines` is the one of that name, `events` its stream; `convert` turns messages into values and refusals into
-//! statuses.
+//! gRPC (`bootjack.v1`). `listen` binds, `accept` takes connections, `connection` is one; `access` stands before every call and says
+//! who may what; `server` says which services there are, each in a file of its name. `errors` turns refusals into statuses; `filter`, `paging`, `mask` and `values` are what calls have in common.
 
 mod accept;
-mod audit;
+pub mod access;
+mod batch;
 mod connection;
 pub mod convert;
-pub mod door;
+mod dhcp;
+mod errors;
 mod events;
-mod gate;
-mod guard;
-mod identity;
+mod filter;
+mod lease_filter;
+mod lease_message;
+mod lease_watch;
+mod leases;
 pub mod listen;
+mod machine_filter;
 mod machines;
-mod rate;
-mod register;
+mod mask;
+mod operations;
+mod paging;
 pub mod replicas;
-mod scopes;
+mod reservation_filter;
+mod reservation_watch;
+mod reservations;
 pub mod server;
-mod tls;
-mod visitors;
-mod wire;
+mod values;

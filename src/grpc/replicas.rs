@@ -8,7 +8,7 @@ use prost_types::Timestamp;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::convert::invalid;
+use super::errors::invalid;
 use crate::model::{MacAddr, Octets};
 use crate::net::now_secs;
 use crate::replicas::bucket::{BUCKETS, bucket};

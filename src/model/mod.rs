@@ -3,8 +3,8 @@
 //! worse one).
 
 mod arch;
-mod class;
 mod capability;
+mod class;
 mod event;
 mod group;
 mod hex;
@@ -22,8 +22,8 @@ mod timeline;
 mod uuid;
 
 pub use arch::{ClientArch, Cpu, Firmware};
-pub use class::{Class, Match};
 pub use capability::{Capability, Standing};
+pub use class::{Class, Match};
 pub use event::{Audit, Dhcp, Ended, Event, Transfer};
 pub use group::{Group, Labels, check_label};
 pub use lease::{BindingChange, ClientKey, Lease, LeaseState, OFFER_HOLD_SECS};

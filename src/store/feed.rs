@@ -53,6 +53,7 @@ pub struct Feed {
     reservations: Ring<ReservationNote>,
     leases: Ring<LeaseNote>,
     origin: String,
+    run: String,
 }
 
 /// The last changes of one kind.
@@ -77,6 +78,7 @@ impl Feed {
             reservations: Ring::new(revision, MOST_RESERVATIONS),
             leases: Ring::new(0, MOST_LEASES),
             origin,
+            run: uuid::Uuid::new_v4().simple().to_string()[..8].to_owned(),
         }
     }
 
@@ -91,6 +93,11 @@ impl Feed {
     /// What positions of reservations are relative to: it is another one if the configuration file says other reservations.
     pub fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// What positions of leases are relative to: the run of this service.
+    pub fn run(&self) -> &str {
+        &self.run
     }
 
     /// Tells what a commit made. The one place where anything is told.

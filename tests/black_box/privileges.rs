@@ -23,7 +23,8 @@ fn home() -> Home {
 
 fn config(home: &Home, user: &str) -> String {
     let socket = format!("unix:{}/run/api.sock", home.path().display());
-    home.config(&format!("\n[process]\nuser = \"{user}\"\n")).replace(&home.api(), &socket)
+    home.config(&format!("\n[process]\nuser = \"{user}\"\n"))
+        .replace(&home.api(), &socket)
 }
 
 /// Lines of /proc/PID/status, of every thread: those that differ between threads fail.
@@ -46,7 +47,10 @@ fn status(pid: u32) -> BTreeMap<String, String> {
             }
             let value = value.split_whitespace().collect::<Vec<_>>().join(" ");
             let before = found.insert(key.to_owned(), value.clone());
-            assert!(before.is_none_or(|before| before == value), "{key} of {pid}");
+            assert!(
+                before.is_none_or(|before| before == value),
+                "{key} of {pid}"
+            );
         }
     }
     assert!(threads > 1, "{threads} threads");
@@ -63,7 +67,12 @@ fn files(dir: &Path) -> Vec<(String, u32, u32, bool)> {
     for entry in std::fs::read_dir(dir).expect("readable") {
         let path = entry.expect("an entry").path();
         let found = std::fs::symlink_metadata(&path).expect("there");
-        all.push((path.display().to_string(), found.uid(), found.mode() & 0o777, found.is_dir()));
+        all.push((
+            path.display().to_string(),
+            found.uid(),
+            found.mode() & 0o777,
+            found.is_dir(),
+        ));
         if found.is_dir() {
             all.extend(files(&path));
         }
@@ -81,7 +90,10 @@ fn started_by_root_it_is_its_user_on_every_thread_with_two_capabilities_and_serv
     assert_eq!(told["user"], NOBODY.to_string(), "{told}");
     let seen = status(service.pid());
     let all = [NOBODY; 4].map(|id| id.to_string()).join(" ");
-    assert_eq!((&seen["Uid"], &seen["Gid"], seen["NoNewPrivs"].as_str()), (&all, &all, "1"));
+    assert_eq!(
+        (&seen["Uid"], &seen["Gid"], seen["NoNewPrivs"].as_str()),
+        (&all, &all, "1")
+    );
     for key in ["CapEff", "CapPrm", "CapBnd"] {
         assert_eq!(capabilities(&seen, key), KEPT, "{key}");
     }
@@ -116,7 +128,10 @@ fn data_that_root_left_is_given_to_the_user_and_what_others_left_is_not() {
     let root = Service::start(&server, &home, &config(&home, "root"));
     assert_eq!(capabilities(&status(root.pid()), "CapEff"), KEPT);
     assert!(root.terminate().0.success());
-    let (foreign, several) = (home.write("data/foreign", "x"), home.write("data/several", "x"));
+    let (foreign, several) = (
+        home.write("data/foreign", "x"),
+        home.write("data/several", "x"),
+    );
     chown(&foreign, Some(60_001), Some(60_001)).expect("root may");
     std::fs::hard_link(&several, home.path().join("elsewhere")).expect("linked");
     let target = home.write("target", "x");
@@ -124,7 +139,10 @@ fn data_that_root_left_is_given_to_the_user_and_what_others_left_is_not() {
     let service = Service::start(&server, &home, &config(&home, &NOBODY.to_string()));
     let owner = |path: &Path| std::fs::symlink_metadata(path).expect("there").uid();
     assert_eq!(owner(&home.path().join("data/db")), NOBODY);
-    assert_eq!((owner(&foreign), owner(&several), owner(&target)), (60_001, 0, 0));
+    assert_eq!(
+        (owner(&foreign), owner(&several), owner(&target)),
+        (60_001, 0, 0)
+    );
     drop(service);
 }
 
@@ -137,9 +155,15 @@ fn where_its_user_could_not_reach_the_data_root_stays_root_without_its_powers_an
     let service = Service::start(&server, &home, &config(&home, &NOBODY.to_string()));
     let told = service.wait_for("runs as", |line| line["level"] == "WARN");
     let reason = told["reason"].as_str().unwrap_or_default();
-    assert!(reason.contains("cannot reach data_dir") && reason.contains("process.user"), "{told}");
+    assert!(
+        reason.contains("cannot reach data_dir") && reason.contains("process.user"),
+        "{told}"
+    );
     let seen = status(service.pid());
-    assert_eq!((seen["Uid"].as_str(), capabilities(&seen, "CapEff")), ("0 0 0 0", KEPT));
+    assert_eq!(
+        (seen["Uid"].as_str(), capabilities(&seen, "CapEff")),
+        ("0 0 0 0", KEPT)
+    );
     segment.acquire(mac(1));
     drop(service);
     // Files of somebody else's keep it the right to use them.
@@ -158,7 +182,10 @@ fn a_user_that_there_is_not_is_said_and_the_service_runs() {
     let service = Service::start(&server, &home, &config(&home, "nobody-of-this-name"));
     let told = service.wait_for("runs as", |_| true);
     let reason = told["reason"].as_str().unwrap_or_default();
-    assert!(reason.contains("there is no user nobody-of-this-name"), "{told}");
+    assert!(
+        reason.contains("there is no user nobody-of-this-name"),
+        "{told}"
+    );
     assert_eq!(capabilities(&status(service.pid()), "CapEff"), KEPT);
 }
 
@@ -167,8 +194,16 @@ fn the_shipped_unit_leaves_the_service_little_to_break() {
     let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/bootjackd.service");
     let mut command = Command::new("systemd-analyze");
     // Its unit is tenths: 20 is 2.0.
-    command.args(["security", "--offline=true", "--threshold=20", "--no-pager", unit]);
-    let output = command.output().expect("systemd-analyze is there: deploy/packages.sh test");
+    command.args([
+        "security",
+        "--offline=true",
+        "--threshold=20",
+        "--no-pager",
+        unit,
+    ]);
+    let output = command
+        .output()
+        .expect("systemd-analyze is there: deploy/packages.sh test");
     let text = String::from_utf8_lossy(&output.stdout);
     let overall = text.lines().last().unwrap_or_default();
     assert!(output.status.success(), "{overall}");

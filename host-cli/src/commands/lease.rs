@@ -241,6 +241,7 @@ fn state(lease: &Lease) -> &'static str {
         State::Declined => "declined",
         State::Expired => "expired",
         State::Reserved => "reserved",
+        State::Revoked => "revoked",
         State::Unspecified => "unknown",
     }
 }

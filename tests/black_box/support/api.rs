@@ -204,9 +204,7 @@ impl Api {
     /// Over the socket of this address, `unix:PATH`.
     pub fn at(address: &str) -> Self {
         let endpoint = Endpoint::from_shared(address.to_owned()).expect("an address");
-        Self::made(async move {
-            endpoint.connect().await.expect("gRPC listens")
-        })
+        Self::made(async move { endpoint.connect().await.expect("gRPC listens") })
     }
 
     /// Over TCP, from inside the namespace.

@@ -23,14 +23,14 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Encrypts connections.
 #[derive(Clone)]
-pub(super) struct Tls {
+pub(in crate::grpc) struct Tls {
     acceptor: TlsAcceptor,
     shown: Arc<Shown>,
 }
 
 impl Tls {
     /// Shows this certificate.
-    pub(super) fn new(shown: Arc<Shown>) -> Result<Self, rustls::Error> {
+    pub(in crate::grpc) fn new(shown: Arc<Shown>) -> Result<Self, rustls::Error> {
         let provider = provider();
         let mut config = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -45,12 +45,15 @@ impl Tls {
     }
 
     /// The certificate that is shown.
-    pub(super) fn shown(&self) -> &Shown {
+    pub(in crate::grpc) fn shown(&self) -> &Shown {
         &self.shown
     }
 
     /// The encrypted connection, once both sides agree.
-    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    pub(in crate::grpc) async fn accept(
+        &self,
+        stream: TcpStream,
+    ) -> io::Result<TlsStream<TcpStream>> {
         tokio::time::timeout(HANDSHAKE, self.acceptor.accept(stream))
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
@@ -58,7 +61,9 @@ impl Tls {
 }
 
 /// The certificates of the other end.
-pub(super) fn chain_of(stream: &TlsStream<TcpStream>) -> Option<&[CertificateDer<'static>]> {
+pub(in crate::grpc) fn chain_of(
+    stream: &TlsStream<TcpStream>,
+) -> Option<&[CertificateDer<'static>]> {
     stream.get_ref().1.peer_certificates()
 }
 

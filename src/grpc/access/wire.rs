@@ -9,17 +9,17 @@ use prost_types::FileDescriptorSet;
 use prost_types::field_descriptor_proto::{Label, Type};
 
 /// The contract's methods and messages.
-pub(super) struct Contract {
+pub(in crate::grpc) struct Contract {
     methods: HashMap<String, Method>,
     messages: HashMap<String, HashMap<u32, Field>>,
 }
 
 /// What goes in and out of a method.
-pub(super) struct Method {
+pub(in crate::grpc) struct Method {
     input: String,
     output: String,
     /// Whether its answer is a stream.
-    pub(super) streams: bool,
+    pub(in crate::grpc) streams: bool,
 }
 
 struct Field {
@@ -32,18 +32,18 @@ struct Field {
 
 /// What a message names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Named {
+pub(in crate::grpc) struct Named {
     /// The resource, such as `reservations/node-1`.
-    pub(super) name: Option<String>,
-    pub(super) etag: Option<String>,
-    pub(super) request_id: Option<String>,
+    pub(in crate::grpc) name: Option<String>,
+    pub(in crate::grpc) etag: Option<String>,
+    pub(in crate::grpc) request_id: Option<String>,
     /// How many resources, where there is a list of them.
-    pub(super) count: usize,
+    pub(in crate::grpc) count: usize,
 }
 
 impl Contract {
     /// As it was compiled.
-    pub(super) fn new() -> Self {
+    pub(in crate::grpc) fn new() -> Self {
         let files = FileDescriptorSet::decode(v1::FILE_DESCRIPTOR_SET)
             .expect("the build wrote it by the same rules");
         let mut contract = Self {
@@ -75,17 +75,17 @@ impl Contract {
         contract
     }
 
-    pub(super) fn method(&self, path: &str) -> Option<&Method> {
+    pub(in crate::grpc) fn method(&self, path: &str) -> Option<&Method> {
         self.methods.get(path)
     }
 
     /// What the first message of a call names.
-    pub(super) fn asked(&self, method: &Method, stream: &[u8]) -> Named {
+    pub(in crate::grpc) fn asked(&self, method: &Method, stream: &[u8]) -> Named {
         self.named(&method.input, stream)
     }
 
     /// What the first message of an answer names.
-    pub(super) fn answered(&self, method: &Method, stream: &[u8]) -> Named {
+    pub(in crate::grpc) fn answered(&self, method: &Method, stream: &[u8]) -> Named {
         self.named(&method.output, stream)
     }
 
