@@ -11,6 +11,7 @@ mod explain;
 mod health;
 mod keys;
 mod load;
+mod notify;
 mod port;
 mod ports;
 pub mod privileges;
@@ -136,9 +137,12 @@ pub async fn serve(loaded: Loaded, keys: Keys, asked: CancellationToken) -> anyh
         reservations: store.catalog().len(),
         leases: store.bindings().len(),
     });
+    notify::ready();
+    tokio::spawn(notify::keep_alive(stop.clone()));
 
     let ended = run(&mut tasks, &stop).await;
     let stopping = Instant::now();
+    notify::stopping();
     drain(tasks).await;
     tokio::task::spawn_blocking(move || {
         timeline_writer.close();

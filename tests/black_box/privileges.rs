@@ -1,7 +1,7 @@
 //! Whom the service runs as, and what it leaves behind.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 

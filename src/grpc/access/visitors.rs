@@ -157,18 +157,26 @@ impl Visit {
 
     /// Waits until they are to go.
     pub(in crate::grpc) async fn until_over(self: Arc<Self>) {
-        let (end, known) = (self.end.clone(), self.known.clone());
+        let over = self.over_after(STRANGERS_TIME);
         // A connection must not hold itself.
         drop(self);
-        let time_is_over = async {
-            let is_known = tokio::time::timeout(STRANGERS_TIME, known.cancelled()).await;
-            if is_known.is_ok() {
-                std::future::pending::<()>().await;
+        over.await;
+    }
+
+    /// Ready when their time is over, which is this long while they are strangers.
+    fn over_after(&self, time: Duration) -> impl Future<Output = ()> + use<> {
+        let (end, known) = (self.end.clone(), self.known.clone());
+        async move {
+            let time_is_over = async {
+                let is_known = tokio::time::timeout(time, known.cancelled()).await;
+                if is_known.is_ok() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                () = end.cancelled() => {}
+                () = time_is_over => {}
             }
-        };
-        tokio::select! {
-            () = end.cancelled() => {}
-            () = time_is_over => {}
         }
     }
 }
@@ -232,16 +240,14 @@ mod tests {
         assert!(visit.end.is_cancelled());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_stranger_has_little_time_and_who_is_known_has_all() {
+    #[tokio::test]
+    async fn a_strangers_time_is_over_some_day_and_that_of_who_is_known_is_not() {
         let visitors = Visitors::default();
         let visit = visitors.enter(address(1)).expect("a place");
-        visit.clone().until_over().await;
-        drop(visit);
-        let known = visitors.enter(address(1)).expect("a place");
-        assert!(known.is_known_by(None));
-        let day = Duration::from_secs(86_400);
-        let over = tokio::time::timeout(day, known.until_over()).await;
-        assert!(over.is_err(), "it is over");
+        visit.over_after(Duration::ZERO).await;
+        assert!(visit.is_known_by(None));
+        let over = visit.over_after(Duration::ZERO);
+        let soon = tokio::time::timeout(Duration::from_millis(20), over).await;
+        assert!(soon.is_err(), "it is over");
     }
 }
