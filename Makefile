@@ -64,6 +64,7 @@ test-needs:
 	ipxe/programs.sh target/ipxe x86_64
 	deploy/unpack.sh target/test/readers cloud-init ignition
 	deploy/unpack.sh target/test/debian-installer debian-installer-12-netboot-amd64
+	deploy/as-root.sh tests/container/build.sh target/test/container
 	/usr/bin/python3 tests/grpc_client.py setup target/tmp/grpc-client
 	/usr/bin/python3 tests/readers.py setup target/tmp/readers
 

@@ -24,7 +24,8 @@ lab="qemu-system-x86 qemu-utils ipxe ipxe-qemu ovmf seabios
 lab_aarch64="qemu-system-arm qemu-efi-aarch64"
 
 # Real clients and tools for the tests in network namespaces.
-test="isc-dhcp-client udhcpc fdisk mtools e2fsprogs systemd dbus-daemon dnsmasq-base tftp-hpa atftp tcpdump python3 python3-venv python3-yaml libcap2-bin procps"
+test="isc-dhcp-client udhcpc fdisk mtools e2fsprogs systemd dbus-daemon dnsmasq-base tftp-hpa atftp tcpdump python3 python3-venv python3-yaml libcap2-bin procps
+      buildah podman runc"
 
 # Makes a disk that a PC boots (deploy/guest/disk.sh); Debian has it for PCs alone.
 case $(uname -m) in x86_64) test="$test syslinux syslinux-common" ;; esac

@@ -241,6 +241,12 @@ pub enum Command {
         command: ImageCommand,
     },
 
+    /// Write the manual pages, bootjack.1 and one for each verb, into a directory
+    Man {
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+    },
+
     /// Print the completion script for a shell
     Completion {
         #[arg(value_enum)]
@@ -250,9 +256,18 @@ pub enum Command {
 
 #[derive(Debug, Subcommand)]
 pub enum MachineCommand {
-    /// List all machines
+    /// List machines
     #[command(visible_alias = "ls")]
-    List,
+    List {
+        /// Only these, such as 'state = FAILED AND labels.rack = "r1"'
+        #[arg(
+            long,
+            default_value = "",
+            hide_default_value = true,
+            value_name = "FILTER"
+        )]
+        filter: String,
+    },
 
     /// Show where one stands, and what happened to it
     Show {
@@ -462,7 +477,7 @@ pub fn parse() -> Cli {
     let mut command = command();
     let matches = command.get_matches_mut();
     // A flag that would be ignored is refused.
-    if let Some((verb @ ("auth" | "lab" | "completion"), _)) = matches.subcommand() {
+    if let Some((verb @ ("auth" | "lab" | "completion" | "man"), _)) = matches.subcommand() {
         for flag in ["server", "ca", "cert", "key", "token_file", "output"] {
             let has_meaning = (verb, flag) == ("auth", "output");
             if matches.value_source(flag) == Some(ValueSource::CommandLine) && !has_meaning {
@@ -518,7 +533,11 @@ impl Command {
             | Self::Diff { api, .. }
             | Self::Import { api, .. }
             | Self::Wait { api, .. } => Some(api),
-            Self::Auth(_) | Self::Lab(_) | Self::Image { .. } | Self::Completion { .. } => None,
+            Self::Auth(_)
+            | Self::Lab(_)
+            | Self::Image { .. }
+            | Self::Man { .. }
+            | Self::Completion { .. } => None,
         }
     }
 }

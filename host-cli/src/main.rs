@@ -88,6 +88,7 @@ fn main() -> ExitCode {
         }
         Command::Lab(args) => commands::lab::run(&args),
         Command::Image { command } => commands::image::run(&command),
+        Command::Man { dir } => commands::man::run(&dir),
         Command::Completion { shell } => commands::completion::run(shell),
     };
     match done {

@@ -544,6 +544,22 @@ fn every_shell_has_a_completion_script() {
         let output = command.args(["completion", shell]).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{shell}");
         let script = String::from_utf8(output.stdout).unwrap();
-        assert!(script.contains("reservation"), "{shell}");
+        for verb in ["reservation", "lease", "import", "apply"] {
+            assert!(script.contains(verb), "{shell}: {verb}");
+        }
     }
+}
+
+#[test]
+fn every_verb_has_a_manual_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bootjack"));
+    let output = command.arg("man").arg(dir.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    for page in ["bootjack.1", "bootjack-import.1", "bootjack-lease-watch.1"] {
+        let page = std::fs::read_to_string(dir.path().join(page)).unwrap();
+        assert!(page.contains(".SH NAME"), "{page}");
+    }
+    let import = std::fs::read_to_string(dir.path().join("bootjack-import.1")).unwrap();
+    assert!(import.contains("skip\\-invalid"), "{import}");
 }

@@ -9,7 +9,7 @@ use crate::support::netns::{Netns, server_and_client};
 use crate::support::service::{Home, Service, program};
 
 /// The command line's program, which is built beside the service's.
-fn bootjack() -> PathBuf {
+pub fn bootjack() -> PathBuf {
     let path = Path::new(program()).with_file_name("bootjack");
     assert!(
         path.exists(),
@@ -19,14 +19,14 @@ fn bootjack() -> PathBuf {
     path
 }
 
-struct Server {
-    home: Home,
+pub struct Server {
+    pub home: Home,
     _service: Service,
     netns: Netns,
     _client: Netns,
 }
 
-fn serve(more: &str) -> Server {
+pub fn serve(more: &str) -> Server {
     let (netns, client) = server_and_client("52:54:00:00:00:01");
     let home = Home::new();
     let service = Service::start(&netns, &home, &home.config(more));
@@ -40,7 +40,7 @@ fn serve(more: &str) -> Server {
 
 impl Server {
     /// Types a command; its status, standard output and standard error.
-    fn types(&self, words: &[&str]) -> (Option<i32>, String, String) {
+    pub fn types(&self, words: &[&str]) -> (Option<i32>, String, String) {
         let command = Command::new(bootjack())
             .args(["--server", &self.home.api()])
             .args(words)
@@ -50,7 +50,7 @@ impl Server {
     }
 
     /// What a command that works prints as JSON.
-    fn json(&self, words: &[&str]) -> Value {
+    pub fn json(&self, words: &[&str]) -> Value {
         let (status, out, err) = self.types(&[words, &["--output", "json"]].concat());
         assert_eq!((status, err.as_str()), (Some(0), ""), "{words:?}");
         serde_json::from_str(&out).unwrap_or_else(|_| panic!("no JSON: {out}"))
@@ -136,10 +136,19 @@ fn programs_read_json_with_every_key() {
             "name": "reservations/node-12",
             "id": "node-12",
             "mac": "52:54:00:00:00:0c",
+            "macs": [],
+            "client_ids": [],
+            "uuids": [],
+            "circuit_ids": [],
             "address": "198.18.0.12",
             "hostname": "node-12",
             "profile": null,
+            "labels": {},
             "vars": { "a": "b=c", "n": [1, { "x": true }] },
+            "options": {},
+            "program": null,
+            "local_boot": null,
+            "operation": null,
             "etag": "1",
             "source": "api",
         })

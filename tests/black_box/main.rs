@@ -3,10 +3,13 @@
 //! They need root, or a user namespace that stands for it (`make test` sees to either), and the packages of
 //! `deploy/packages.sh test`; what is missing fails them by name.
 
+mod apply;
 mod artifact;
 mod auth;
 mod check;
 mod cli;
+mod cli_verbs;
+mod container;
 mod crash;
 mod dhcp_clients;
 mod dhcp_packets;
@@ -20,6 +23,7 @@ mod firmware_proxy;
 mod grpc;
 mod http;
 mod https;
+mod import;
 mod interfaces;
 mod lifecycle;
 mod metrics;

@@ -27,7 +27,7 @@ pub fn run(command: MachineCommand, server: &Server, format: Format) -> Result<(
             output::answer(format, || as_json(&machine), || in_one_line(&machine))
         };
         match command {
-            MachineCommand::List => list(api, format).await.map_err(refused)?,
+            MachineCommand::List { filter } => list(api, &filter, format).await.map_err(refused)?,
             MachineCommand::Show { name, all } => {
                 match read(&mut api, name.clone(), all).await {
                     Ok((machine, events)) => show(&machine, &events, format),
@@ -79,25 +79,26 @@ pub fn run(command: MachineCommand, server: &Server, format: Format) -> Result<(
 
 async fn list(
     mut api: MachinesClient<Connection>,
+    filter: &str,
     format: Format,
 ) -> Result<Result<(), Failure>, Status> {
-    let mut machines = Vec::new();
-    let mut page_token = String::new();
-    loop {
+    let machines = client::all_pages(async |page_token| {
         let request = v1::ListMachinesRequest {
+            page_size: 0,
             page_token,
-            ..Default::default()
+            filter: filter.to_owned(),
         };
         let page = api.list_machines(request).await?.into_inner();
-        machines.extend(page.machines);
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            break;
-        }
-    }
+        Ok((page.machines, page.next_page_token))
+    })
+    .await?;
     if format.is_for_programs() {
         let list: Vec<Json> = machines.iter().map(as_json).collect();
         return Ok(output::say_value(format, &json!({ "machines": list })));
+    }
+    if machines.is_empty() && !filter.is_empty() {
+        eprintln!("no machine fits the filter");
+        return Ok(Ok(()));
     }
     if machines.is_empty() {
         eprintln!("no machines; reserve one with: bootjack reservation create --mac MAC");

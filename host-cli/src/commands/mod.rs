@@ -9,6 +9,7 @@ pub mod import;
 pub mod lab;
 pub mod lease;
 pub mod machine;
+pub mod man;
 pub mod operation;
 pub mod profile;
 pub mod replicas;

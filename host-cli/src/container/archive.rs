@@ -80,11 +80,14 @@ pub fn pack(image: &Image, entries: &[Entry]) -> Result<Vec<u8>, String> {
         .map_err(said)?;
     let mut described = manifest.descriptor(MediaType::ImageManifest)?;
     described.set_platform(Some(platform));
-    described.set_annotations(Some(HashMap::from([(
-        // What podman and skopeo take a reference from.
-        "org.opencontainers.image.ref.name".to_owned(),
-        image.version.clone(),
-    )])));
+    // What podman and skopeo, and containerd, take a name from.
+    described.set_annotations(Some(HashMap::from([
+        ("org.opencontainers.image.ref.name".to_owned(), tag.clone()),
+        (
+            "io.containerd.image.name".to_owned(),
+            format!("docker.io/library/{tag}"),
+        ),
+    ])));
     let index = ImageIndexBuilder::default()
         .schema_version(2_u32)
         .media_type(MediaType::ImageIndex)
