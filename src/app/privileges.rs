@@ -43,6 +43,8 @@ pub struct Somebody {
     pub gid: u32,
     /// Of the password file: other groups are looked up.
     is_named: bool,
+    /// The group that the socket is given to: only members may give it.
+    also: Option<Gid>,
 }
 
 /// Settles it, and says so.
@@ -71,7 +73,15 @@ pub fn settle(config: &Config) -> Standing {
     crate::net::reserve(RESERVED_SOCKETS);
     let (keeps, stayed) = match become_user(config, has) {
         Ok(()) => (has & KEPT, None),
-        Err(why) => (has & (KEPT | needed_as_root(config)), why),
+        Err(why) => {
+            if let Some(group) = socket_group(config) {
+                let mut groups = nix::unistd::getgroups().unwrap_or_default();
+                groups.push(group);
+                // Who may not do this is told when the socket is given away.
+                let _ = setgroups(&groups);
+            }
+            (has & (KEPT | needed_as_root(config)), why)
+        }
     };
     cut(keeps);
     standing(stayed)
@@ -93,6 +103,7 @@ pub fn whom(config: &Config) -> Result<Somebody, Option<String>> {
             uid,
             gid,
             is_named: false,
+            also: socket_group(config),
         });
     }
     match User::from_name(wanted) {
@@ -101,11 +112,17 @@ pub fn whom(config: &Config) -> Result<Somebody, Option<String>> {
             uid: user.uid.as_raw(),
             gid: user.gid.as_raw(),
             is_named: true,
+            also: socket_group(config),
         }),
         _ => Err(Some(format!(
             "there is no user {wanted}; make one (useradd --system --home-dir /nonexistent --shell /usr/sbin/nologin {DEFAULT_USER}), or name another in process.user"
         ))),
     }
+}
+
+fn socket_group(config: &Config) -> Option<Gid> {
+    let name = config.grpc.socket_group.as_deref()?;
+    crate::net::group(name).map(Gid::from_raw)
 }
 
 fn become_user(config: &Config, has: CapabilitySet) -> Result<(), Option<String>> {
@@ -141,10 +158,12 @@ impl Somebody {
     fn groups(&self) -> Vec<Gid> {
         let own = Gid::from_raw(self.gid);
         let name = std::ffi::CString::new(self.name.as_str()).ok();
-        match name.filter(|_| self.is_named) {
+        let mut groups = match name.filter(|_| self.is_named) {
             Some(name) => nix::unistd::getgrouplist(&name, own).unwrap_or(vec![own]),
             None => vec![own],
-        }
+        };
+        groups.extend(self.also);
+        groups
     }
 
     /// Does something with their rights, and is root again.

@@ -69,8 +69,10 @@ pub fn places(config: &Config) -> Vec<Place> {
         if let GrpcListen::Unix(path) = listen
             && let Some(dir) = path.parent()
         {
-            // Its own if it is not there yet, or nobody's but root's.
-            let need = if dir.exists() { Need::Write } else { Need::Own };
+            let need = match is_for_nothing_else(dir, path) {
+                true => Need::Own,
+                false => Need::Write,
+            };
             add("grpc.listen", dir, need);
         }
     }
@@ -84,6 +86,14 @@ pub fn places(config: &Config) -> Vec<Place> {
         add("secret_file", &file, Need::Read);
     }
     places
+}
+
+/// Whether a directory is not there yet, or has nothing but the socket in it.
+fn is_for_nothing_else(dir: &Path, socket: &Path) -> bool {
+    match std::fs::read_dir(dir) {
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        Ok(entries) => entries.flatten().all(|entry| entry.path() == socket),
+    }
 }
 
 fn secret_files(config: &Config) -> Vec<PathBuf> {

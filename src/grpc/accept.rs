@@ -149,6 +149,12 @@ impl Door {
         };
         let chain = chain_of(&stream).filter(|chain| !chain.is_empty());
         let certified = chain.map(|chain| register.certified(chain, now_secs()));
+        if let Some(Ok(certified)) = &certified
+            && register.confirm(certified, now_secs()).is_ok()
+        {
+            // No stranger; whether there is room is said when it calls.
+            visit.is_known_by(Some((&certified.serial, certified.expires)));
+        }
         Ok((Box::new(stream), Via::Tls(from, certified)))
     }
 }

@@ -47,14 +47,10 @@ pub async fn bind(listen: &GrpcListen, group: Option<&str>) -> io::Result<Bound>
 
 /// Lets the members of a group use the socket.
 fn open_to(path: &Path, group: &str) -> io::Result<()> {
-    let gid = match (group.parse(), nix::unistd::Group::from_name(group)) {
-        (Ok(number), _) => number,
-        (_, Ok(Some(group))) => group.gid.as_raw(),
-        _ => {
-            let text = format!("grpc.socket_group: there is no group {group}");
-            return Err(io::Error::new(io::ErrorKind::NotFound, text));
-        }
-    };
+    let gid = crate::net::group(group).ok_or_else(|| {
+        let text = format!("grpc.socket_group: there is no group {group}");
+        io::Error::new(io::ErrorKind::NotFound, text)
+    })?;
     std::os::unix::fs::chown(path, None, Some(gid)).map_err(|error| {
         let text = format!(
             "grpc.socket_group: cannot give the socket to {group}: {error}; the service's user must be a member"
@@ -78,8 +74,10 @@ impl Bound {
 }
 
 async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    if let Some(directory) = path.parent() {
+    if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
         std::fs::create_dir_all(directory)?;
+        // The socket itself says who may use it.
+        std::fs::set_permissions(directory, Permissions::from_mode(0o755))?;
     }
     let listener = match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {

@@ -70,6 +70,15 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
     Ok(interfaces)
 }
 
+/// The number of a group, by its name or as it is.
+pub fn group(name: &str) -> Option<u32> {
+    if let Ok(number) = name.parse() {
+        return Some(number);
+    }
+    let found = nix::unistd::Group::from_name(name).ok()?;
+    found.map(|group| group.gid.as_raw())
+}
+
 /// Whether frames can be sent: what a raw socket is needed for.
 pub fn raw_socket() -> io::Result<()> {
     Socket::new(Domain::PACKET, Type::DGRAM, None).map(drop)

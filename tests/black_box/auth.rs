@@ -13,8 +13,7 @@ use bootjack_api::v1::reservations_client::ReservationsClient;
 use bootjack_api::v1::server_client::ServerClient;
 use prost::Message as _;
 use serde_json::Value;
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::{Code, Request};
+use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use crate::support::api::{self, Api};
@@ -25,9 +24,9 @@ use crate::support::service::{Home, Service};
 struct Lab {
     authority: Authority,
     service: Service,
-    server: Netns,
     client: Netns,
     home: Home,
+    _server: Netns,
 }
 
 impl Lab {
@@ -41,9 +40,9 @@ impl Lab {
         Self {
             authority,
             service,
-            server,
             client,
             home,
+            _server: server,
         }
     }
 
@@ -60,7 +59,7 @@ impl Lab {
 
     fn is_answered(&self, proof: &Proof) {
         let (status, _, err) = self.ask(proof, &["reservation", "list"]);
-        assert_eq!((status, err.as_str()), (Some(0), ""));
+        assert_eq!(status, Some(0), "{err}");
     }
 
     /// Over TLS with this client's certificate.
@@ -68,13 +67,6 @@ impl Lab {
         let certificate = name.map(|name| self.authority.client(name));
         Api::tls(&self.client, TLS, &self.authority.ca(), certificate)
     }
-}
-
-fn with_token<T>(message: T, token: &str) -> Request<T> {
-    let mut request = Request::new(message);
-    let value: MetadataValue<Ascii> = format!("Bearer {token}").parse().expect("ASCII");
-    request.metadata_mut().insert("authorization", value);
-    request
 }
 
 #[test]
@@ -567,7 +559,7 @@ fn users_of_this_machine_may_what_the_socket_and_its_group_let_them() {
         };
         let (status, err) = as_user(&["reservation", "list"]);
         match group {
-            true => assert_eq!((status, err.as_str()), (Some(0), "")),
+            true => assert_eq!(status, Some(0), "{err}"),
             false => assert!(
                 status == Some(6) && err.contains("permission denied"),
                 "{err}"

@@ -31,7 +31,7 @@ impl AuditLog {
     }
 
     /// Notes it. Where it cannot be written that is told, and the call is answered all the same: it has been done.
-    pub(in crate::grpc) fn note(&self, audit: Audit) {
+    pub(crate) fn note(&self, audit: Audit) {
         if let Some(kept) = &self.0
             && let Err(error) = kept.write(&audit)
         {

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use bootjack_api::access;
 use tokio_util::sync::CancellationToken;
 
+use super::super::accept::Door;
 use super::audit::AuditLog;
 use super::gate::Gate;
 use super::guard::Guard;
@@ -17,7 +18,6 @@ use super::register::Register;
 use super::tls::Tls;
 use super::visitors::Visitors;
 use crate::config::Grpc;
-use crate::grpc::accept::Door;
 use crate::model::Event;
 use crate::net::now_secs;
 use crate::net::tls::{Place, Shown};
@@ -57,7 +57,7 @@ impl Credentials {
         })
     }
 
-    pub(in crate::grpc) fn open(self, config: &Grpc) -> Result<(Door, Gate), rustls::Error> {
+    pub(crate) fn open(self, config: &Grpc) -> Result<(Door, Gate), rustls::Error> {
         let scope = (config.socket_group.is_some()).then_some(config.socket_scope);
         let own_uid = rustix::process::geteuid().as_raw();
         let guard = Guard::new(self.register.clone(), own_uid, scope, config.rate_limit);
@@ -91,7 +91,7 @@ pub fn server_certificate(config: &Grpc, dir: &Path) -> Place {
 
 impl Door {
     /// Follows the files until `stop`, and ends connections whose callers may be here no longer.
-    pub(in crate::grpc) async fn keep(self, stop: CancellationToken) {
+    pub(crate) async fn keep(self, stop: CancellationToken) {
         let Some(register) = &self.register else {
             return;
         };
@@ -110,7 +110,7 @@ impl Door {
 }
 
 /// Reads the lists again if they have changed.
-pub(in crate::grpc) fn follow(register: &Register) {
+pub(crate) fn follow(register: &Register) {
     if let Err(error) = register.follow() {
         failed(format!("{error}; the lists before it hold"));
     }

@@ -14,12 +14,12 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 use uuid::Uuid;
 
+use super::super::connection::Peer;
 use super::audit::AuditLog;
 use super::guard::{Guard, Refused};
 use super::identity::Caller;
 use super::scopes::{Effect, rule};
 use super::wire::{Contract, Named};
-use crate::grpc::connection::Peer;
 use crate::model::{Audit, Event};
 use crate::net::now_secs;
 use crate::observe::emit;
@@ -29,7 +29,7 @@ const LOOKED_AT: usize = 64 << 10;
 
 /// Stands before all services.
 #[derive(Clone)]
-pub(in crate::grpc) struct Gate(Arc<Rules>);
+pub(crate) struct Gate(Arc<Rules>);
 
 struct Rules {
     guard: Guard,
@@ -39,13 +39,13 @@ struct Rules {
 
 /// A service behind the gate.
 #[derive(Clone)]
-pub(in crate::grpc) struct Gated<S> {
+pub(crate) struct Gated<S> {
     rules: Arc<Rules>,
     service: S,
 }
 
 impl Gate {
-    pub(in crate::grpc) fn new(guard: Guard, audit: AuditLog) -> Self {
+    pub(crate) fn new(guard: Guard, audit: AuditLog) -> Self {
         let contract = Contract::new();
         Self(Arc::new(Rules {
             guard,

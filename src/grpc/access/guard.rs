@@ -10,12 +10,12 @@ use bootjack_api::access::Scope;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use super::super::connection::{Peer, Via};
 use super::door::follow;
 use super::identity::{Caller, Unknown, unknown};
 use super::rate::Rate;
 use super::register::Register;
 use super::scopes::Rule;
-use crate::grpc::connection::{Peer, Via};
 
 /// The domain of every reason that an `ErrorInfo` gives.
 const DOMAIN: &str = "bootjack";
@@ -23,7 +23,7 @@ const DOMAIN: &str = "bootjack";
 const STRANGERS_RATE: u32 = 20;
 
 /// The rules of the door.
-pub(in crate::grpc) struct Guard {
+pub(crate) struct Guard {
     register: Option<Arc<Register>>,
     own_uid: u32,
     /// What users of this machine may do who can open the socket.
@@ -33,18 +33,18 @@ pub(in crate::grpc) struct Guard {
 }
 
 /// A call that is not answered.
-pub(in crate::grpc) struct Refused {
-    pub(in crate::grpc) status: Box<Status>,
+pub(crate) struct Refused {
+    pub(crate) status: Box<Status>,
     /// Who it was, as far as it is known.
-    pub(in crate::grpc) who: String,
-    pub(in crate::grpc) from: String,
-    pub(in crate::grpc) reason: &'static str,
+    pub(crate) who: String,
+    pub(crate) from: String,
+    pub(crate) reason: &'static str,
     /// One of too many: it is not worth a line in the log.
-    pub(in crate::grpc) is_flood: bool,
+    pub(crate) is_flood: bool,
 }
 
 impl Guard {
-    pub(in crate::grpc) fn new(
+    pub(crate) fn new(
         register: Option<Arc<Register>>,
         own_uid: u32,
         socket_scope: Option<Scope>,
@@ -60,7 +60,7 @@ impl Guard {
     }
 
     /// Lets a call in, or not.
-    pub(in crate::grpc) fn admit(
+    pub(crate) fn admit(
         &self,
         peer: &Peer,
         headers: &HeaderMap,
@@ -187,7 +187,7 @@ const NOTHING: [(String, String); 0] = [];
 
 impl Refused {
     /// A call that came over no connection of ours.
-    pub(in crate::grpc) fn without_peer() -> Self {
+    pub(crate) fn without_peer() -> Self {
         Self {
             status: Box::new(Status::internal("the call has no peer")),
             who: "stranger".to_owned(),
@@ -242,7 +242,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Unknown> {
 
 impl Peer {
     /// For the log.
-    pub(in crate::grpc) fn from(&self) -> String {
+    pub(crate) fn from(&self) -> String {
         match &self.via {
             Via::Unix { pid: Some(pid), .. } => format!("pid {pid}"),
             Via::Unix { pid: None, .. } => "unix".to_owned(),

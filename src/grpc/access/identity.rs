@@ -25,30 +25,30 @@ pub struct Caller {
 
 /// A client's certificate that the authority signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::grpc) struct Certified {
-    pub(in crate::grpc) name: String,
-    pub(in crate::grpc) scope: Scope,
-    pub(in crate::grpc) serial: String,
+pub(crate) struct Certified {
+    pub(crate) name: String,
+    pub(crate) scope: Scope,
+    pub(crate) serial: String,
     /// Unix time in seconds.
-    pub(in crate::grpc) expires: u64,
+    pub(crate) expires: u64,
 }
 
 /// Why somebody is not let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::grpc) struct Unknown {
+pub(crate) struct Unknown {
     /// For programs: `ErrorInfo.reason`.
-    pub(in crate::grpc) reason: &'static str,
+    pub(crate) reason: &'static str,
     /// For people: what is wrong, and what to do.
-    pub(in crate::grpc) text: String,
+    pub(crate) text: String,
 }
 
-pub(in crate::grpc) fn unknown(reason: &'static str, text: impl Into<String>) -> Unknown {
+pub(crate) fn unknown(reason: &'static str, text: impl Into<String>) -> Unknown {
     let text = text.into();
     Unknown { reason, text }
 }
 
 /// A date and time, for people.
-pub(in crate::grpc) fn date(unix_secs: u64) -> String {
+pub(crate) fn date(unix_secs: u64) -> String {
     // Beyond the year 9999 it has no other form.
     let at = Duration::from_secs(unix_secs.min(253_402_300_799));
     humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + at).to_string()
@@ -56,7 +56,7 @@ pub(in crate::grpc) fn date(unix_secs: u64) -> String {
 
 impl Certified {
     /// What the certificate of a finished handshake says, if `authority` signed it and it is valid now.
-    pub(in crate::grpc) fn read(
+    pub(crate) fn read(
         chain: &[CertificateDer<'_>],
         authority: &dyn ClientCertVerifier,
         now_secs: u64,
@@ -115,7 +115,7 @@ fn refused(error: &rustls::Error, expires: u64) -> Option<Unknown> {
 }
 
 /// What was good until then.
-pub(in crate::grpc) fn expired(what: &str, expires: u64) -> Unknown {
+pub(crate) fn expired(what: &str, expires: u64) -> Unknown {
     let reason = match what {
         "token" => "TOKEN_EXPIRED",
         _ => "CERTIFICATE_EXPIRED",
@@ -126,13 +126,13 @@ pub(in crate::grpc) fn expired(what: &str, expires: u64) -> Unknown {
 }
 
 /// SHA-256 of a token, as the list of tokens has it.
-pub(in crate::grpc) fn hash(token: &str) -> String {
+pub(crate) fn hash(token: &str) -> String {
     let digest = Sha256::digest(token.as_bytes());
     digest.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 /// Whether two texts are the same, in a time that says nothing of where they differ.
-pub(in crate::grpc) fn is_same(one: &str, other: &str) -> bool {
+pub(crate) fn is_same(one: &str, other: &str) -> bool {
     let (one, other) = (one.as_bytes(), other.as_bytes());
     let pairs = one.iter().zip(other);
     let difference = pairs.fold(0, |all, (a, b)| std::hint::black_box(all | (a ^ b)));

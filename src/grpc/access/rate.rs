@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 const MOST: usize = 16_384;
 
 /// So many calls a second, and twice as many at once.
-pub(in crate::grpc) struct Rate {
+pub(crate) struct Rate {
     per_second: u32,
     left: Mutex<HashMap<String, (f64, Instant)>>,
 }
 
 impl Rate {
     /// 0 is no limit.
-    pub(in crate::grpc) fn new(per_second: u32) -> Self {
+    pub(crate) fn new(per_second: u32) -> Self {
         Self {
             per_second,
             left: Mutex::default(),
@@ -23,7 +23,7 @@ impl Rate {
     }
 
     /// Takes one call; in error, how long to wait for the next.
-    pub(in crate::grpc) fn take(&self, whose: &str, now: Instant) -> Result<(), Duration> {
+    pub(crate) fn take(&self, whose: &str, now: Instant) -> Result<(), Duration> {
         if self.per_second == 0 {
             return Ok(());
         }

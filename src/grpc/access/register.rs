@@ -64,7 +64,7 @@ impl Register {
     }
 
     /// Who shows this certificate.
-    pub(in crate::grpc) fn certified(
+    pub(crate) fn certified(
         &self,
         chain: &[rustls::pki_types::CertificateDer<'_>],
         now_secs: u64,
@@ -73,11 +73,7 @@ impl Register {
     }
 
     /// Whether a certificate that was good is good still.
-    pub(in crate::grpc) fn confirm(
-        &self,
-        certified: &Certified,
-        now_secs: u64,
-    ) -> Result<(), Unknown> {
+    pub(crate) fn confirm(&self, certified: &Certified, now_secs: u64) -> Result<(), Unknown> {
         if certified.expires <= now_secs {
             return Err(expired("certificate", certified.expires));
         }
@@ -92,7 +88,7 @@ impl Register {
     }
 
     /// Whose token this is.
-    pub(in crate::grpc) fn token(&self, presented: &str, now_secs: u64) -> Result<Token, Unknown> {
+    pub(crate) fn token(&self, presented: &str, now_secs: u64) -> Result<Token, Unknown> {
         let lists = self.lists.load();
         let presented = hash(presented);
         // All of them are looked at, whichever it is.
@@ -120,7 +116,7 @@ impl Register {
     }
 
     /// Whether this serial number or id is good no longer.
-    pub(in crate::grpc) fn is_revoked(&self, id: &str) -> bool {
+    pub(crate) fn is_revoked(&self, id: &str) -> bool {
         self.lists.load().revoked.contains(id)
     }
 }

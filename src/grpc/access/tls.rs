@@ -23,14 +23,14 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Encrypts connections.
 #[derive(Clone)]
-pub(in crate::grpc) struct Tls {
+pub(crate) struct Tls {
     acceptor: TlsAcceptor,
     shown: Arc<Shown>,
 }
 
 impl Tls {
     /// Shows this certificate.
-    pub(in crate::grpc) fn new(shown: Arc<Shown>) -> Result<Self, rustls::Error> {
+    pub(crate) fn new(shown: Arc<Shown>) -> Result<Self, rustls::Error> {
         let provider = provider();
         let mut config = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -45,15 +45,12 @@ impl Tls {
     }
 
     /// The certificate that is shown.
-    pub(in crate::grpc) fn shown(&self) -> &Shown {
+    pub(crate) fn shown(&self) -> &Shown {
         &self.shown
     }
 
     /// The encrypted connection, once both sides agree.
-    pub(in crate::grpc) async fn accept(
-        &self,
-        stream: TcpStream,
-    ) -> io::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         tokio::time::timeout(HANDSHAKE, self.acceptor.accept(stream))
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
@@ -61,9 +58,7 @@ impl Tls {
 }
 
 /// The certificates of the other end.
-pub(in crate::grpc) fn chain_of(
-    stream: &TlsStream<TcpStream>,
-) -> Option<&[CertificateDer<'static>]> {
+pub(crate) fn chain_of(stream: &TlsStream<TcpStream>) -> Option<&[CertificateDer<'static>]> {
     stream.get_ref().1.peer_certificates()
 }
 

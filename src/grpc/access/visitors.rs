@@ -18,7 +18,7 @@ const MOST_KNOWN: usize = 4096;
 
 /// All connections.
 #[derive(Clone, Debug, Default)]
-pub(in crate::grpc) struct Visitors(Arc<Mutex<Inside>>);
+pub(crate) struct Visitors(Arc<Mutex<Inside>>);
 
 #[derive(Debug, Default)]
 struct Inside {
@@ -32,7 +32,7 @@ struct Inside {
 
 /// One connection's place, until it is dropped.
 #[derive(Debug)]
-pub(in crate::grpc) struct Visit {
+pub(crate) struct Visit {
     number: u64,
     visitors: Visitors,
     /// Cancelled when the connection is to end.
@@ -45,7 +45,7 @@ pub(in crate::grpc) struct Visit {
 
 impl Visitors {
     /// A place for a connection from this address.
-    pub(in crate::grpc) fn enter(&self, address: IpAddr) -> Option<Arc<Visit>> {
+    pub(crate) fn enter(&self, address: IpAddr) -> Option<Arc<Visit>> {
         let mut inside = self.inside();
         let of_address = inside.of_address.entry(address).or_default();
         if *of_address >= MOST_STRANGERS_OF_ONE {
@@ -62,14 +62,14 @@ impl Visitors {
     }
 
     /// One that needs no place: the kernel has let it in.
-    pub(in crate::grpc) fn welcome(&self) -> Arc<Visit> {
+    pub(crate) fn welcome(&self) -> Arc<Visit> {
         let visit = self.begin(&mut self.inside());
         visit.known.cancel();
         visit
     }
 
     /// Ends every connection that was used with a certificate or token that `is_bad`, asked with its expiry.
-    pub(in crate::grpc) fn end_those_with(&self, is_bad: impl Fn(&str, u64) -> bool) {
+    pub(crate) fn end_those_with(&self, is_bad: impl Fn(&str, u64) -> bool) {
         // The last holder of one looks inside when it lets go.
         let all: Vec<Arc<Visit>> = (self.inside().all.values())
             .filter_map(Weak::upgrade)
@@ -126,7 +126,7 @@ impl Inside {
 
 impl Visit {
     /// They have shown who they are, by this certificate or token; false if there are too many already.
-    pub(in crate::grpc) fn is_known_by(&self, credential: Option<(&str, u64)>) -> bool {
+    pub(crate) fn is_known_by(&self, credential: Option<(&str, u64)>) -> bool {
         if let Some((id, expires)) = credential {
             let mut credentials = (self.credentials.lock()).unwrap_or_else(PoisonError::into_inner);
             if !credentials.contains_key(id) {
@@ -156,7 +156,7 @@ impl Visit {
     }
 
     /// Waits until they are to go.
-    pub(in crate::grpc) async fn until_over(self: Arc<Self>) {
+    pub(crate) async fn until_over(self: Arc<Self>) {
         let over = self.over_after(STRANGERS_TIME);
         // A connection must not hold itself.
         drop(self);

@@ -9,17 +9,17 @@ use prost_types::FileDescriptorSet;
 use prost_types::field_descriptor_proto::{Label, Type};
 
 /// The contract's methods and messages.
-pub(in crate::grpc) struct Contract {
+pub(crate) struct Contract {
     methods: HashMap<String, Method>,
     messages: HashMap<String, HashMap<u32, Field>>,
 }
 
 /// What goes in and out of a method.
-pub(in crate::grpc) struct Method {
+pub(crate) struct Method {
     input: String,
     output: String,
     /// Whether its answer is a stream.
-    pub(in crate::grpc) streams: bool,
+    pub(crate) streams: bool,
 }
 
 struct Field {
@@ -32,18 +32,18 @@ struct Field {
 
 /// What a message names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::grpc) struct Named {
+pub(crate) struct Named {
     /// The resource, such as `reservations/node-1`.
-    pub(in crate::grpc) name: Option<String>,
-    pub(in crate::grpc) etag: Option<String>,
-    pub(in crate::grpc) request_id: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) etag: Option<String>,
+    pub(crate) request_id: Option<String>,
     /// How many resources, where there is a list of them.
-    pub(in crate::grpc) count: usize,
+    pub(crate) count: usize,
 }
 
 impl Contract {
     /// As it was compiled.
-    pub(in crate::grpc) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let files = FileDescriptorSet::decode(v1::FILE_DESCRIPTOR_SET)
             .expect("the build wrote it by the same rules");
         let mut contract = Self {
@@ -75,17 +75,17 @@ impl Contract {
         contract
     }
 
-    pub(in crate::grpc) fn method(&self, path: &str) -> Option<&Method> {
+    pub(crate) fn method(&self, path: &str) -> Option<&Method> {
         self.methods.get(path)
     }
 
     /// What the first message of a call names.
-    pub(in crate::grpc) fn asked(&self, method: &Method, stream: &[u8]) -> Named {
+    pub(crate) fn asked(&self, method: &Method, stream: &[u8]) -> Named {
         self.named(&method.input, stream)
     }
 
     /// What the first message of an answer names.
-    pub(in crate::grpc) fn answered(&self, method: &Method, stream: &[u8]) -> Named {
+    pub(crate) fn answered(&self, method: &Method, stream: &[u8]) -> Named {
         self.named(&method.output, stream)
     }
 
