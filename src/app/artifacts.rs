@@ -12,8 +12,7 @@ use super::explain::{channel, open_store};
 use super::load::Loaded;
 use crate::artifact::name::Digest;
 use crate::artifact::store::{Artifacts, Entry};
-use crate::artifact::used::Wanted;
-use crate::model::{Profile, Var};
+use crate::artifact::used::{self, Wanted};
 
 /// What nothing leads to.
 #[derive(Debug, Default)]
@@ -64,29 +63,10 @@ async fn wanted(loaded: Loaded, config_file: &Path) -> anyhow::Result<Wanted> {
         .texts
         .push(text.with_context(|| format!("cannot read {}", config_file.display()))?);
     for profile in loaded.catalog.profiles().values() {
-        name_all(profile, &mut wanted);
+        wanted.add(used::of_profile(profile));
     }
     wanted.texts.extend(reservations(loaded).await?);
     Ok(wanted)
-}
-
-fn name_all(profile: &Profile, wanted: &mut Wanted) {
-    for files in profile.boot.values() {
-        wanted.templates.push(files.kernel.clone());
-        wanted.templates.extend(files.initrd.iter().cloned());
-        wanted.texts.extend(files.args.iter().cloned());
-    }
-    wanted.texts.extend(profile.vars.values().map(text_of));
-    wanted.texts.extend(profile.templates.values().cloned());
-}
-
-fn text_of(var: &Var) -> String {
-    match var {
-        Var::Text(text) => text.clone(),
-        Var::List(vars) => vars.iter().map(text_of).collect::<Vec<_>>().join("\n"),
-        Var::Map(vars) => vars.values().map(text_of).collect::<Vec<_>>().join("\n"),
-        Var::Bool(_) | Var::Integer(_) | Var::Number(_) => String::new(),
-    }
 }
 
 /// The variables of every reservation, as texts.
@@ -97,7 +77,7 @@ async fn reservations(loaded: Loaded) -> anyhow::Result<Vec<String>> {
         let catalog = store.catalog();
         let all = catalog.reservations(None);
         let texts = all
-            .flat_map(|reservation| reservation.vars.values().map(text_of))
+            .flat_map(|reservation| used::of_vars(&reservation.vars).texts)
             .collect();
         tokio::task::spawn_blocking(move || writer.close()).await??;
         return Ok(texts);

@@ -36,7 +36,11 @@ pub fn load(path: &Path) -> anyhow::Result<Loaded> {
     let dir = config::profiles_dir(&text).map(|at| at.value);
     let mut all = Vec::new();
     // Where the directory is missing, which is said below, the shipped ones are there all the same.
-    let profiles = profiles::read(dir.as_deref().filter(|dir| dir.is_dir()))
+    let places = profiles::Places {
+        own: Some(config::own_profiles_dir(&config::data_dir(&text))),
+        dir: dir.filter(|dir| dir.is_dir()),
+    };
+    let profiles = profiles::read_all(&places)
         .map_err(|problems| all.extend(problems))
         .ok();
     let (config, mut list) = config::read(&text, profiles.as_ref());

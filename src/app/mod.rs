@@ -8,6 +8,7 @@ mod directory;
 pub mod doctor;
 mod documents;
 mod explain;
+mod facts;
 mod health;
 mod keys;
 mod load;
@@ -36,11 +37,14 @@ pub use self::health::health;
 pub use self::keys::Keys;
 pub use self::load::{BadConfig, Loaded, load};
 use self::ports::Ports;
+use crate::artifact::store::Artifacts;
+use crate::config::own_profiles_dir;
 use crate::grpc;
 use crate::model::Event;
 use crate::net::now_secs;
 use crate::observe::timeline::Timeline;
 use crate::observe::{self, emit};
+use crate::store::profiles::Places;
 use crate::store::{Store, open_sled};
 
 /// How long requests that run may take to finish once the service is asked to stop.
@@ -86,8 +90,11 @@ pub async fn serve(loaded: Loaded, keys: Keys, asked: CancellationToken) -> anyh
     .await?;
     let bound = bind::bind(&config).await?;
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
-    let profiles = config.boot.profiles.clone();
-    let reloading = reload::Reloader::new(store.clone(), profiles)?;
+    let places = Places {
+        own: Some(own_profiles_dir(&config.data_dir)),
+        dir: config.boot.profiles.clone(),
+    };
+    let reloading = reload::Reloader::new(store.clone(), places.clone())?;
     tokio::spawn(reloading.keep_watching(stop.clone()));
     tokio::spawn(watch::keep_watching(
         store.clone(),
@@ -126,6 +133,10 @@ pub async fn serve(loaded: Loaded, keys: Keys, asked: CancellationToken) -> anyh
         config: config.grpc.clone(),
         credentials: keys.grpc,
         replicas: grpc::replicas::Service { desk },
+        places,
+        artifacts: Artifacts::new(&config.artifacts_dir()),
+        upstream: config.artifacts.upstream.clone(),
+        facts: facts::of(&config, &store),
     };
     let serving = grpc::server::serve(bound.grpc, world, stop.clone());
     tasks.spawn(async move {

@@ -2,7 +2,6 @@
 //! is served from between one packet and the next; what is not is refused with its problems, and the last good one goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -11,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 use super::notify;
 use crate::catalog::{Catalog, Refusal};
 use crate::lint::Severity;
-use crate::lint::machine::survey;
+use crate::lint::machine::{broken, survey};
 use crate::model::{Event, Profile};
 use crate::observe::emit;
-use crate::store::profiles::{Fingerprint, fingerprint, read_each};
+use crate::store::profiles::{Fingerprint, Places, fingerprint, read_each};
 use crate::store::{ProfilesError, Store};
 
 /// How often the files are looked at. What has changed is read once it has stayed the same from one look to the next: whoever
@@ -24,16 +23,16 @@ const EVERY: Duration = Duration::from_millis(1000);
 /// Keeps the profiles of a store as their directory has them.
 pub(super) struct Reloader {
     store: Store,
-    dir: Option<PathBuf>,
+    places: Places,
     hangup: Signal,
 }
 
 impl Reloader {
     /// From here on SIGHUP asks for profiles, and ends nothing.
-    pub(super) fn new(store: Store, dir: Option<PathBuf>) -> std::io::Result<Self> {
+    pub(super) fn new(store: Store, places: Places) -> std::io::Result<Self> {
         Ok(Self {
             store,
-            dir,
+            places,
             hangup: signal(SignalKind::hangup())?,
         })
     }
@@ -50,7 +49,7 @@ impl Reloader {
             let is_asked = tokio::select! {
                 () = stop.cancelled() => return,
                 _ = self.hangup.recv() => true,
-                _ = ticks.tick(), if self.dir.is_some() => false,
+                _ = ticks.tick(), if self.places.dir.is_some() => false,
             };
             let now = self.look().await;
             let has_settled = now == seen;
@@ -65,7 +64,7 @@ impl Reloader {
     }
 
     async fn look(&self) -> Fingerprint {
-        let Some(dir) = self.dir.clone() else {
+        let Some(dir) = self.places.dir.clone() else {
             return Fingerprint::new();
         };
         let look = tokio::task::spawn_blocking(move || fingerprint(&dir));
@@ -92,9 +91,10 @@ impl Reloader {
     }
 
     async fn reload(&self, tell_always: bool) {
-        let (dir, catalog) = (self.dir.clone(), self.store.catalog());
+        let _turn = self.store.turn_with_profiles().await;
+        let (places, catalog) = (self.places.clone(), self.store.catalog());
         let read = move || {
-            let (each, problem) = read_each(dir.as_deref());
+            let (each, problem) = read_each(&places);
             if let Some(problem) = problem {
                 // Without the directory nothing is known of any profile: all of them stay.
                 return (
@@ -173,9 +173,7 @@ fn choose(
 /// Whether every machine fits the profile of this name as it is now, and can be served all of its documents.
 fn check(catalog: &Catalog, profiles: &Profiles, name: &str) -> Result<(), String> {
     let next = (catalog.with_profiles(profiles.clone())).map_err(|refused| said(&refused))?;
-    let errors: Vec<String> = survey(&next, profiles.get(name))
-        .into_iter()
-        .filter(|found| found.finding.severity == Severity::Error && !found.machines.is_empty())
+    let errors: Vec<String> = (broken(&next, name).into_iter())
         .map(|found| {
             format!(
                 "for {}: {}",

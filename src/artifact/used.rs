@@ -2,6 +2,7 @@
 //! doubt it is: what is kept for nothing costs a disk's space, what is removed by mistake costs a machine its boot.
 
 use super::name::{Digest, Name};
+use crate::model::{Profile, Var, Vars};
 
 /// Everything that may name an artefact.
 #[derive(Clone, Debug, Default)]
@@ -12,7 +13,43 @@ pub struct Wanted {
     pub templates: Vec<String>,
 }
 
+/// All that a profile may name.
+pub fn of_profile(profile: &Profile) -> Wanted {
+    let mut wanted = of_vars(&profile.vars);
+    for files in profile.boot.values() {
+        wanted.templates.push(files.kernel.clone());
+        wanted.templates.extend(files.initrd.iter().cloned());
+        wanted.texts.extend(files.args.iter().cloned());
+    }
+    wanted.texts.extend(profile.templates.values().cloned());
+    wanted
+}
+
+/// All that variables may name.
+pub fn of_vars(vars: &Vars) -> Wanted {
+    Wanted {
+        texts: vars.values().map(text_of).collect(),
+        templates: Vec::new(),
+    }
+}
+
+fn text_of(var: &Var) -> String {
+    let joined = |texts: Vec<String>| texts.join("\n");
+    match var {
+        Var::Text(text) => text.clone(),
+        Var::List(vars) => joined(vars.iter().map(text_of).collect()),
+        Var::Map(vars) => joined(vars.values().map(text_of).collect()),
+        Var::Bool(_) | Var::Integer(_) | Var::Number(_) => String::new(),
+    }
+}
+
 impl Wanted {
+    /// Takes in what something else names.
+    pub fn add(&mut self, other: Self) {
+        self.texts.extend(other.texts);
+        self.templates.extend(other.templates);
+    }
+
     /// Whether something leads to this name.
     pub fn wants(&self, name: &Name) -> bool {
         self.texts.iter().any(|text| names(text, name.as_str()))

@@ -26,6 +26,21 @@ pub enum Layer<'a> {
 pub type Layered<'a> = BTreeMap<&'a str, (Layer<'a>, &'a Var)>;
 
 impl Catalog {
+    /// The groups of the configuration, in the order of the file.
+    pub fn groups(&self) -> &[Group] {
+        &self.settings.groups
+    }
+
+    /// The variables for every machine.
+    pub fn vars(&self) -> &Vars {
+        &self.settings.vars
+    }
+
+    /// The name of the profile of machines that are to be rescued.
+    pub fn rescue_name(&self) -> &str {
+        &self.settings.rescue_profile
+    }
+
     /// The groups that the machine is in, in the order of the file.
     pub fn groups_of(&self, reservation: &Reservation) -> impl Iterator<Item = &Group> {
         let labels = &reservation.labels;

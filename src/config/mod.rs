@@ -3,6 +3,7 @@
 
 mod artifacts;
 mod classes;
+pub mod effective;
 mod groups;
 mod grpc;
 mod layers;
@@ -172,6 +173,17 @@ pub fn read(text: &str, profiles: Option<&BTreeMap<String, Profile>>) -> (Config
     let mut reader = Reader::new(text);
     let config = read_root(&mut reader.root, profiles);
     (config, reader.problems())
+}
+
+/// Where the file says the service keeps what is its own, even if the rest of it has problems.
+pub fn data_dir(text: &str) -> PathBuf {
+    let at = Reader::new(text).root.text("data_dir");
+    at.map_or_else(|| DEFAULT_DATA_DIR.into(), |at| at.value.into())
+}
+
+/// Where profiles that are made over the API lie.
+pub fn own_profiles_dir(data_dir: &std::path::Path) -> PathBuf {
+    data_dir.join("profiles")
 }
 
 /// Where the file says the profiles are, even if the rest of it has problems.

@@ -41,6 +41,15 @@ pub(super) fn refused(code: Code, why: &str, facts: &[(&str, &str)], text: &str)
     Status::with_error_details(code, text, reason(why, facts))
 }
 
+/// FAILED_PRECONDITION with each thing that stands in the way: its kind, its name and what to do about it.
+pub(super) fn in_the_way(why: &str, things: &[(String, String)], text: &str) -> Status {
+    let mut details = reason(why, &[]);
+    for (subject, description) in things {
+        details.add_precondition_failure_violation(why, subject, description);
+    }
+    Status::with_error_details(Code::FailedPrecondition, text, details)
+}
+
 /// ABORTED: the etag is not the current one.
 pub(super) fn stale(resource: &str, current: &str, sent: &str) -> Status {
     let text = format!(

@@ -3,27 +3,36 @@
 use std::time::Duration;
 
 use bootjack_api::v1;
+use bootjack_api::v1::artifacts_server::ArtifactsServer;
 use bootjack_api::v1::dhcp_server::DhcpServer;
 use bootjack_api::v1::leases_server::LeasesServer;
 use bootjack_api::v1::machines_server::MachinesServer;
 use bootjack_api::v1::operations_server::OperationsServer;
+use bootjack_api::v1::profiles_server::ProfilesServer;
 use bootjack_api::v1::replicas_server::ReplicasServer;
 use bootjack_api::v1::reservations_server::ReservationsServer;
+use bootjack_api::v1::server_server::ServerServer;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use super::accept::accept;
 use super::access::door::Credentials;
+use super::artifacts::Stock;
 pub use super::dhcp::{Explainer, ServerIds};
 use super::leases::Held;
 use super::listen::Bound;
 use super::machines::Lives;
 use super::operations::Moves;
+use super::profiles::Shelf;
 use super::replicas;
 use super::reservations::Service;
+use super::server_info::{Desk, Facts};
+use crate::artifact::store::Artifacts;
 use crate::config::Grpc;
+use crate::config::Upstream;
 use crate::observe::timeline::Timeline;
 use crate::store::Store;
+use crate::store::profiles::Places;
 
 /// What the services work on.
 pub struct World {
@@ -33,6 +42,12 @@ pub struct World {
     pub config: Grpc,
     pub credentials: Credentials,
     pub replicas: replicas::Service,
+    /// Where profiles lie.
+    pub places: Places,
+    pub artifacts: Artifacts,
+    /// What the configuration names of them.
+    pub upstream: Vec<Upstream>,
+    pub facts: Facts,
 }
 
 /// The largest message of the methods that take a batch: 10,000 reservations of 1.6 KB each. Others take 4 MiB.
@@ -56,6 +71,9 @@ pub async fn serve(
     health.set_serving::<DhcpServer<Explainer>>().await;
     health.set_serving::<MachinesServer<Lives>>().await;
     health.set_serving::<LeasesServer<Held>>().await;
+    health.set_serving::<ArtifactsServer<Stock>>().await;
+    health.set_serving::<ProfilesServer<Shelf>>().await;
+    health.set_serving::<ServerServer<Desk>>().await;
     health.set_serving::<OperationsServer<Moves>>().await;
     health
         .set_serving::<ReplicasServer<replicas::Service>>()
@@ -72,6 +90,10 @@ pub async fn serve(
         config,
         credentials,
         replicas,
+        places,
+        artifacts,
+        upstream,
+        facts,
     } = world;
     let (door, gate) = credentials.open(&config)?;
     let connections = accept(sockets, &door, &stop);
@@ -79,6 +101,9 @@ pub async fn serve(
     let lives = Lives::new(store.clone(), timeline.clone(), stop.clone());
     let held = Held::new(store.clone(), stop.clone());
     let moves = Moves::new(store.clone(), timeline, stop.clone());
+    let shelf = Shelf::new(store.clone(), places);
+    let stock = Stock::new(store.clone(), artifacts, upstream);
+    let desk = Desk::new(store.clone(), facts);
     Server::builder()
         .max_concurrent_streams(MOST_CALLS)
         .http2_max_header_list_size(LARGEST_HEAD)
@@ -88,6 +113,9 @@ pub async fn serve(
         .add_service(DhcpServer::new(explainer))
         .add_service(ReplicasServer::new(replicas))
         .add_service(MachinesServer::new(lives))
+        .add_service(ArtifactsServer::new(stock))
+        .add_service(ProfilesServer::new(shelf))
+        .add_service(ServerServer::new(desk))
         .add_service(LeasesServer::new(held))
         .add_service(OperationsServer::new(moves))
         .add_service(

@@ -1,5 +1,7 @@
 //! Values of `google.protobuf` and ours: variables, JSON and times.
 
+use std::time::Duration;
+
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Timestamp, Value};
 
@@ -21,6 +23,14 @@ pub(super) fn time_ms(ms: u64) -> Timestamp {
     Timestamp {
         nanos: i32::try_from(ms % 1000).unwrap_or(0) * 1_000_000,
         ..time(ms / 1000)
+    }
+}
+
+/// A length of time.
+pub(super) fn duration(length: Duration) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: i64::try_from(length.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(length.subsec_nanos()).unwrap_or(0),
     }
 }
 

@@ -97,6 +97,14 @@ pub fn survey<'a>(
     surveyed
 }
 
+/// What no machine of the profile of this name could be served.
+pub fn broken(catalog: &Catalog, name: &str) -> Vec<Surveyed> {
+    let mut surveyed = survey(catalog, catalog.profiles().get(name));
+    surveyed
+        .retain(|found| found.finding.severity == Severity::Error && !found.machines.is_empty());
+    surveyed
+}
+
 /// A machine such as there may be.
 pub fn sample(catalog: &Catalog, profile: &Profile) -> Reservation {
     let mut sample = Reservation::of("sample".to_owned(), Source::ConfigFile);

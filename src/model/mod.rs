@@ -33,7 +33,7 @@ pub use machine::{
 };
 pub use moving::{Move, RequestId};
 pub use options::{Layer, Options};
-pub use profile::{BootFiles, Document, Install, Profile};
+pub use profile::{BootFiles, Document, Install, Profile, ProfileSource};
 pub use reservation::{
     HIDDEN, Identities, MalformedHostname, Octets, Reservation, SecretRef, Source, Var, Vars,
     check_hostname, check_reservation_id,

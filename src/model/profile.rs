@@ -9,6 +9,7 @@ use super::{Cpu, LocalBoot, Vars};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Profile {
     pub name: String,
+    pub source: ProfileSource,
     pub description: String,
     /// Defaults; a reservation's own variables win.
     pub vars: Vars,
@@ -30,6 +31,18 @@ pub struct Profile {
     pub install: Option<Install>,
     /// How its machines are sent to their own disk; none: as their firmware does it best.
     pub local_boot: Option<LocalBoot>,
+}
+
+/// Where a profile comes from. Of two of one name the later one counts, in this order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ProfileSource {
+    /// It is inside the program.
+    #[default]
+    Shipped,
+    /// It was made over the API.
+    Api,
+    /// It is in the directory that people edit.
+    Directory,
 }
 
 impl Profile {

@@ -9,6 +9,7 @@ mod format;
 mod history;
 mod journal;
 mod lines;
+pub mod listening;
 mod measure;
 pub mod notes;
 pub mod timeline;
@@ -49,6 +50,7 @@ pub fn emit(event: &Event) {
     count(event);
     timeline::leave(event);
     measure::measure(event);
+    listening::note(event);
     match event {
         Event::Listening {
             protocol,

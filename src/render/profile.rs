@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config::read_local_boot;
 use crate::config::reader::{Problem, Reader, Section, is_variable_name};
-use crate::model::{BootFiles, Cpu, Install, Profile, SecretRef, Var};
+use crate::model::{BootFiles, Cpu, Install, Profile, ProfileSource, SecretRef, Var};
 
 /// The file that makes a directory a profile.
 pub const PROFILE_FILE: &str = "profile.toml";
@@ -81,6 +81,7 @@ pub fn read(name: &str, mut files: BTreeMap<String, String>) -> Result<Profile, 
     }
     Ok(Profile {
         name: name.to_owned(),
+        source: ProfileSource::default(),
         description: description.unwrap_or_default(),
         vars,
         required,

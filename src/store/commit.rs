@@ -212,6 +212,9 @@ impl Committer {
             self.revision = draft.revision;
             self.shared.catalog.store(Arc::new(draft.catalog));
         }
+        if self.shared.aside.load().len() != self.set_aside.len() {
+            self.shared.aside.store(Arc::new(self.set_aside.clone()));
+        }
         // With the bindings still locked: whoever takes both knows how far the feed is.
         let feed = &self.shared.feed;
         feed.publish(draft.reservation_notes, draft.lease_notes, self.revision);

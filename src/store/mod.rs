@@ -18,6 +18,7 @@ mod leases;
 mod local;
 mod machines;
 mod memory;
+pub mod own_profiles;
 pub mod profiles;
 mod rebuild;
 mod record;
@@ -45,7 +46,7 @@ pub use self::machines::{Act, ActError, Moved};
 pub use self::memory::Memory;
 use crate::bindings::Bindings;
 use crate::catalog::{Catalog, Change, Refusal};
-use crate::model::{BindingChange, Lease, Machine, Profile, Reservation};
+use crate::model::{BindingChange, Lease, LeaseState, Machine, Profile, Reservation, Source};
 
 /// How many jobs may wait; more make their callers wait.
 const WAITING_JOBS: usize = 1024;
@@ -57,6 +58,24 @@ pub struct Records {
     pub machines: Vec<Machine>,
     /// The last revision given out.
     pub revision: u64,
+}
+
+impl Records {
+    /// What a backend would keep of this moment. Offers are not kept, nor is what the configuration file says.
+    pub fn of(now: &Snapshot) -> Self {
+        let own = (now.catalog.reservations(None)).filter(|own| own.source == Source::Api);
+        let leases = (now.bindings.iter()).filter(|lease| lease.state != LeaseState::Offered);
+        Self {
+            reservations: (own.map(|own| (**own).clone()))
+                .chain(now.aside.iter().cloned())
+                .collect(),
+            leases: leases.cloned().collect(),
+            machines: (now.catalog.machines())
+                .map(|machine| (**machine).clone())
+                .collect(),
+            revision: now.revision,
+        }
+    }
 }
 
 /// One record to write or to remove.
@@ -225,6 +244,8 @@ impl Written {
 pub struct Snapshot {
     pub catalog: Arc<Catalog>,
     pub bindings: Bindings,
+    /// Reservations that are kept and not followed.
+    pub aside: Arc<Vec<Reservation>>,
     /// How far the feed of reservations was, and that of leases.
     pub revision: u64,
     pub lease_sequence: u64,
@@ -244,6 +265,10 @@ struct Shared {
     /// The catalog is published with this locked, so that who has locked it sees both agree.
     bindings: Mutex<Bindings>,
     feed: Feed,
+    /// Held by whoever reads profiles to put them in place.
+    profiles_turn: tokio::sync::Mutex<()>,
+    /// Reservations that are kept and not followed.
+    aside: ArcSwap<Vec<Reservation>>,
     health: ArcSwap<Health>,
 }
 
@@ -322,6 +347,8 @@ impl Store {
         let feed = Feed::new(feed::origin(&catalog, &aside), records.revision);
         let shared = Arc::new(Shared {
             feed,
+            profiles_turn: tokio::sync::Mutex::default(),
+            aside: ArcSwap::from_pointee(opened.set_aside.iter().map(|(r, _)| r.clone()).collect()),
             catalog: ArcSwap::from_pointee(catalog),
             bindings: Mutex::new(bindings),
             health: ArcSwap::from_pointee(backend.health()),
@@ -392,9 +419,16 @@ impl Store {
         Snapshot {
             catalog: self.catalog(),
             bindings: bindings.clone(),
+            aside: self.shared.aside.load_full(),
             revision: self.feed().reservations().last(),
             lease_sequence: self.feed().leases().last(),
         }
+    }
+
+    /// Whoever reads profiles, or writes their files, and then puts them in place holds this: what one has read is not put in place of
+    /// what another has written since.
+    pub async fn turn_with_profiles(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.shared.profiles_turn.lock().await
     }
 
     /// What changes, in order, for whoever wants to follow.

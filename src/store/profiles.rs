@@ -1,25 +1,46 @@
-//! Profiles from disk, and those that are shipped inside the program. A directory of the same name takes a shipped one's place.
+//! Profiles from disk, and those that are shipped inside the program. Of two of one name that of the API takes the place of a shipped one,
+//! and that of the directory that people edit the place of both.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use include_dir::{Dir, include_dir};
 
 use crate::config::reader::{Problem, Problems};
-use crate::model::Profile;
+use crate::model::{Profile, ProfileSource};
 use crate::render::profile::{self, PROFILE_FILE};
 
 static SHIPPED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/deploy/profiles");
 
 /// A template is text that people write.
-const LARGEST_FILE: u64 = 1 << 20;
+pub const LARGEST_FILE: u64 = 1 << 20;
 
 /// Each profile by its name, or what is wrong with it.
 pub type Each = BTreeMap<String, Result<Profile, Problems>>;
 
+/// Where profiles lie beside those that are shipped.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    /// Those that were made over the API; it need not be there.
+    pub own: Option<PathBuf>,
+    /// Those that people edit.
+    pub dir: Option<PathBuf>,
+}
+
+/// The files of a profile by name.
+pub type Files = BTreeMap<String, String>;
+
 /// Reads every profile of `dir`, if given, and the shipped ones that it does not replace. All problems are found at once.
 pub fn read(dir: Option<&Path>) -> Result<BTreeMap<String, Profile>, Vec<Problems>> {
-    let (found, problem) = read_each(dir);
+    read_all(&Places {
+        own: None,
+        dir: dir.map(Path::to_owned),
+    })
+}
+
+/// The same of all places.
+pub fn read_all(places: &Places) -> Result<BTreeMap<String, Profile>, Vec<Problems>> {
+    let (found, problem) = read_each(places);
     let mut problems: Vec<Problems> = problem.into_iter().collect();
     let mut profiles = BTreeMap::new();
     for (name, profile) in found {
@@ -37,8 +58,8 @@ pub fn read(dir: Option<&Path>) -> Result<BTreeMap<String, Profile>, Vec<Problem
     }
 }
 
-/// The same, each on its own; and why the directory itself cannot be read.
-pub fn read_each(dir: Option<&Path>) -> (Each, Option<Problems>) {
+/// The same, each on its own; and why a directory itself cannot be read.
+pub fn read_each(places: &Places) -> (Each, Option<Problems>) {
     let mut found: Each = SHIPPED
         .dirs()
         .map(|dir| {
@@ -46,15 +67,24 @@ pub fn read_each(dir: Option<&Path>) -> (Each, Option<Problems>) {
             (name.clone(), parse(&name, &name, shipped_files(dir)))
         })
         .collect();
+    let own = places.own.as_deref().filter(|own| own.is_dir());
     let mut problem = None;
-    if let Some(dir) = dir {
+    let later = [
+        (own, ProfileSource::Api),
+        (places.dir.as_deref(), ProfileSource::Directory),
+    ];
+    for (dir, source) in later {
+        let Some(dir) = dir else {
+            continue;
+        };
         match directories(dir) {
             Ok(directories) => {
                 for (name, path) in directories {
                     let place = path.display().to_string();
                     let profile = files(&path)
                         .map_err(|text| unreadable(&place, text))
-                        .and_then(|files| parse(&name, &place, files));
+                        .and_then(|files| parse(&name, &place, files))
+                        .map(|profile| Profile { source, ..profile });
                     found.insert(name, profile);
                 }
             }
@@ -64,6 +94,29 @@ pub fn read_each(dir: Option<&Path>) -> (Each, Option<Problems>) {
         }
     }
     (found, problem)
+}
+
+/// The files of the profile of this name from this source, as they are now.
+pub fn files_of(places: &Places, name: &str, source: ProfileSource) -> Option<Files> {
+    let dir = match source {
+        ProfileSource::Shipped => return SHIPPED.get_dir(name).map(shipped_files),
+        ProfileSource::Api => places.own.as_deref(),
+        ProfileSource::Directory => places.dir.as_deref(),
+    };
+    files(&dir?.join(name)).ok()
+}
+
+/// Where else there is one of this name, that this one takes the place of.
+pub fn hidden_by(places: &Places, profile: &Profile) -> Option<ProfileSource> {
+    let earlier = [ProfileSource::Api, ProfileSource::Shipped];
+    (earlier.into_iter())
+        .filter(|source| *source < profile.source)
+        .find(|source| files_of(places, &profile.name, *source).is_some())
+}
+
+/// The shipped profile of this name.
+pub fn shipped(name: &str) -> Option<Profile> {
+    parse(name, name, shipped_files(SHIPPED.get_dir(name)?)).ok()
 }
 
 /// What changes when a profile does: each file's length and time, by its path.
