@@ -56,6 +56,7 @@ lab: packages-build
 test-needs:
 	deploy/packages.sh build test
 	deploy/unpack.sh target/test/relay isc-dhcp-relay
+	deploy/unpack.sh target/test/dhcpd isc-dhcp-server
 	deploy/unpack.sh target/test/etcd etcd-server etcd-client
 	deploy/guest/tiny.sh target/guest/tiny-x86_64 x86_64
 	deploy/guest/debian.sh target/guest/debian-x86_64 x86_64
@@ -79,10 +80,11 @@ bench:
 	deploy/packages.sh build bench
 	benches/kea.sh target/bench/kea
 	benches/tftpd-hpa.sh target/bench/tftpd-hpa
-	cargo bench --bench dhcp --bench field --bench api --bench tftp --no-run
+	cargo bench --bench dhcp --bench field --bench api --bench store --bench tftp --no-run
 	cargo bench --offline --bench dhcp
 	env "$(AS_ROOT)" cargo bench --offline --bench field
 	env "$(AS_ROOT)" cargo bench --offline --bench api
+	cargo bench --offline --bench store
 	env "$(AS_ROOT)" cargo bench --offline --bench tftp
 
 lint:

@@ -265,6 +265,18 @@ impl Catalog {
         }
     }
 
+    /// The catalog with as many of these as fit, and those that do not. Costs no copies: for a start.
+    pub fn loaded(mut self, kept: Vec<Reservation>) -> (Self, Vec<(Reservation, Refusal)>) {
+        let mut refused = Vec::new();
+        for reservation in kept {
+            match self.check(&reservation) {
+                Ok(()) => self.insert(Arc::new(reservation)),
+                Err(refusal) => refused.push((reservation, refusal)),
+            }
+        }
+        (self, refused)
+    }
+
     /// Adds one that was checked.
     fn insert(&mut self, entry: Arc<Reservation>) {
         for mac in entry.macs() {

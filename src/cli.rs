@@ -3,6 +3,7 @@
 mod artifact;
 mod doctor;
 mod documents;
+mod store;
 
 use std::io::IsTerminal as _;
 use std::net::Ipv4Addr;
@@ -68,6 +69,8 @@ enum Command {
     Explain(Explain),
     /// Keep kernels, RAM disks and images by their content, for profiles to name.
     Artifact(artifact::Artifact),
+    /// Export, import, back up, verify and repair what was written.
+    Store(store::Store),
     /// Show a document as it would be served to a machine, and which layer each of its variables comes from.
     Render(documents::Render),
     /// Look at every document of a profile, or of all, for every machine that has it.
@@ -191,6 +194,7 @@ pub fn main() -> ExitCode {
         Command::Render(asked) => done(documents::render(&asked)),
         Command::Lint(asked) => documents::lint(&asked),
         Command::Artifact(asked) => done(artifact::run(asked)),
+        Command::Store(asked) => store::run(asked),
         Command::Serve {
             config,
             log_format,

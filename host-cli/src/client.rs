@@ -107,6 +107,10 @@ pub fn refused(server: &Server, status: &Status) -> Failure {
     let exit = refusal::exit(status);
     let message = match (exit, status.message()) {
         (Exit::Timeout, _) => format!("bootjackd at {server} took too long; look at its log"),
+        _ if status.code() == tonic::Code::Unimplemented => format!(
+            "bootjackd at {server} does not know this call; is it older than this bootjack ({})?",
+            env!("CARGO_PKG_VERSION")
+        ),
         (_, "") => format!(
             "bootjackd at {server} answered {:?} and nothing more",
             status.code()

@@ -80,13 +80,19 @@ impl Catalog {
 
     /// The catalog with this in place of what was known of the machine.
     pub fn with_machine(&self, machine: Machine) -> Self {
-        let mut next = self.without_machine(&machine.id);
-        for digest in digests(&machine) {
-            (next.machines.by_token).insert(digest, machine.id.clone());
+        self.without_machine(&machine.id).with_machines([machine])
+    }
+
+    /// The catalog with machines of which nothing is known yet. Costs no copies: for a start.
+    pub fn with_machines(mut self, new: impl IntoIterator<Item = Machine>) -> Self {
+        for machine in new {
+            for digest in digests(&machine) {
+                (self.machines.by_token).insert(digest, machine.id.clone());
+            }
+            let id = machine.id.clone();
+            self.machines.by_id.insert(id, Arc::new(machine));
         }
-        let id = machine.id.clone();
-        next.machines.by_id.insert(id, Arc::new(machine));
-        next
+        self
     }
 
     /// The catalog without anything of this machine.

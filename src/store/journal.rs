@@ -371,12 +371,10 @@ fn is_head(head: &[u8]) -> bool {
     u64::from(crc32fast::hash(&head[..16])) == number(&head[16..HEAD])
 }
 
-#[cfg(test)]
 /// Places in a journal where something is wrong, and what.
 pub(super) type Wrong = Vec<(usize, &'static str)>;
 
 /// All that can be read of one, whatever else is wrong with it, and the places where something is.
-#[cfg(test)]
 pub(super) fn salvage(path: &Path) -> Result<(Vec<KeyValue>, Wrong), JournalError> {
     let octets = octets(path)?.unwrap_or_default();
     let (mut found, mut wrong) = (Vec::new(), Vec::new());

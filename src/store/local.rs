@@ -60,7 +60,7 @@ pub struct Local {
     /// What was found, until it is asked for.
     found: Option<Records>,
     health: Health,
-    _lock: File,
+    lock: File,
 }
 
 /// When snapshots are taken.
@@ -132,8 +132,13 @@ impl Local {
             found: Some(records),
             health,
             layout,
-            _lock: lock,
+            lock,
         })
+    }
+
+    /// Closes the database; the directory stays this process's alone as long as the lock is kept.
+    pub(super) fn into_lock(self) -> File {
+        self.lock
     }
 
     /// Has the database catch up on a thread of its own, and a snapshot taken if one is due. What is written meanwhile goes into
@@ -284,11 +289,14 @@ impl Backend for Local {
         self.behind.get_or_insert_with(Instant::now);
         for change in changes {
             if let RecordChange::Revision(revision) = change {
-                self.acknowledge(*revision)?;
+                // The write is durable, and cannot be taken back: the note only shows later what a disk forgot.
+                let noted = self.acknowledge(*revision);
+                self.note(noted);
             }
         }
         self.end(false);
-        if self.journal.length() > LONGEST_JOURNAL || self.checkpointed.elapsed() >= LONGEST_WAIT {
+        let longest_wait = LONGEST_WAIT.min(self.snapshots.period);
+        if self.journal.length() > LONGEST_JOURNAL || self.checkpointed.elapsed() >= longest_wait {
             let begun = self.begin(false);
             self.note(begun);
         }

@@ -175,22 +175,18 @@ pub(super) fn opened(
     is_set_aside: impl Fn(&str) -> bool,
     now_secs: u64,
 ) -> (Catalog, Vec<RecordChange>) {
-    let mut changes = Vec::new();
-    for machine in machines {
-        if catalog.by_id(&machine.id).is_some() {
-            catalog = catalog.with_machine(machine);
-        } else if !is_set_aside(&machine.id) {
-            changes.push(RecordChange::DeleteMachine(machine.id));
-        }
-    }
+    let (known, gone): (Vec<Machine>, Vec<Machine>) =
+        (machines.into_iter()).partition(|machine| catalog.by_id(&machine.id).is_some());
+    let mut changes: Vec<RecordChange> = (gone.into_iter())
+        .filter(|machine| !is_set_aside(&machine.id))
+        .map(|machine| RecordChange::DeleteMachine(machine.id))
+        .collect();
+    catalog = catalog.with_machines(known);
     let new: Vec<Machine> = catalog
         .reservations(None)
         .filter(|r| r.source == Source::ConfigFile && catalog.machine(&r.id).is_none())
         .map(|r| lifecycle::created(&r.id, catalog.profile_of(r), now_secs))
         .collect();
-    for machine in new {
-        changes.push(RecordChange::PutMachine(machine.clone()));
-        catalog = catalog.with_machine(machine);
-    }
-    (catalog, changes)
+    changes.extend(new.iter().cloned().map(RecordChange::PutMachine));
+    (catalog.with_machines(new), changes)
 }

@@ -7,6 +7,7 @@
 //! Bindings are promised in memory first, by whoever decides, with nobody in between; nothing that was promised is
 //! acknowledged before it is on disk. A promise that cannot be written is an offer, which runs out.
 
+pub mod care;
 mod commit;
 pub mod etcd;
 pub mod export;
@@ -26,7 +27,7 @@ mod remote;
 mod sled;
 mod snapshot;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -306,14 +307,11 @@ impl Store {
         now_secs: u64,
     ) -> Result<(Self, Writer, Opened), StoreError> {
         let records = backend.load()?;
-        let mut opened = Opened::default();
-        let mut catalog = catalog;
-        for reservation in records.reservations {
-            match catalog.with(&Change::Create(reservation.clone())) {
-                Ok(next) => catalog = next,
-                Err(refusal) => opened.set_aside.push((reservation, refusal)),
-            }
-        }
+        let (catalog, set_aside) = catalog.loaded(records.reservations);
+        let mut opened = Opened {
+            set_aside,
+            ..Opened::default()
+        };
         let (leases, revoked): (Vec<Lease>, Vec<Lease>) = records
             .leases
             .into_iter()
@@ -324,12 +322,11 @@ impl Store {
             .iter()
             .map(|lease| RecordChange::DeleteLease(lease.address))
             .collect();
-        let (catalog, settled) = machines::opened(
-            catalog,
-            records.machines,
-            |id| opened.set_aside.iter().any(|(aside, _)| aside.id == id),
-            now_secs,
-        );
+        let aside: BTreeSet<&str> = (opened.set_aside.iter())
+            .map(|(reservation, _)| reservation.id.as_str())
+            .collect();
+        let (catalog, settled) =
+            machines::opened(catalog, records.machines, |id| aside.contains(id), now_secs);
         let changes = [forgotten, settled].concat();
         if !changes.is_empty() {
             backend.write(&changes)?;

@@ -64,9 +64,12 @@ fn load(
     newest: Latest,
     acknowledged: u64,
 ) -> Result<Loaded, String> {
+    let files = layout.scan().map_err(|error| error.to_string())?;
+    if !files.snapshots.is_empty() && !layout.db().exists() {
+        return Err("there is none".to_owned());
+    }
     let database = Database::open(&layout.db())?;
     let caught_up = database.checkpoint()?;
-    let files = layout.scan().map_err(|error| error.to_string())?;
     let journals: Vec<u64> = (caught_up..current.checkpoint).collect();
     if caught_up > current.checkpoint {
         return Err(format!(
@@ -112,7 +115,7 @@ fn load(
     })
 }
 
-fn behind(revision: u64, acknowledged: u64) -> String {
+pub(super) fn behind(revision: u64, acknowledged: u64) -> String {
     format!(
         "it has lost what was written to it: it ends at revision {revision}, and {acknowledged} was acknowledged"
     )
@@ -184,7 +187,7 @@ fn fill_new(
     let database = Database::open(&new)?;
     let mut filler = database.filler();
     let mut revision = 0;
-    snapshot::merge(layout, chain.snapshot, &newer, |key, value| {
+    snapshot::merge(snapshot::base(layout, chain)?, &newer, |key, value| {
         revision = record::revision(key, value).unwrap_or(revision);
         filler.put(key, Some(value))
     })?;
@@ -212,7 +215,7 @@ fn put_in_place(layout: &Layout) -> io::Result<Option<String>> {
     Ok(was_there.then_some(name))
 }
 
-fn remove_dir(path: &Path) -> io::Result<()> {
+pub(super) fn remove_dir(path: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -2,10 +2,12 @@
 //! journals since. Out: the next one, which was read back and found sound before it has its name. The database is not asked, so
 //! that what is wrong with it does not get into the snapshots.
 
+use std::collections::btree_map;
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, BufWriter, Write as _};
+use std::iter::Peekable;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{Advice, fadvise};
@@ -78,9 +80,17 @@ fn write_new(
 pub(super) fn read(
     path: &Path,
     number: Option<u64>,
-    mut give: impl FnMut(Vec<u8>, Vec<u8>) -> Result<(), String>,
+    give: impl FnMut(Vec<u8>, Vec<u8>) -> Result<(), String>,
 ) -> Result<Summary, String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
+    read_file(file, number, give)
+}
+
+fn read_file(
+    file: File,
+    number: Option<u64>,
+    mut give: impl FnMut(Vec<u8>, Vec<u8>) -> Result<(), String>,
+) -> Result<Summary, String> {
     let mut decoder = Decoder::begin(BufReader::with_capacity(BUFFER, file))
         .map_err(|error| error.to_string())?;
     if decoder.checkpoint() != number {
@@ -95,36 +105,77 @@ pub(super) fn read(
     Ok(decoder.summary().clone())
 }
 
+/// A snapshot that is held open: it can be read though it is removed meanwhile.
+pub(super) struct Base {
+    number: u64,
+    path: PathBuf,
+    file: File,
+}
+
+/// Opens the snapshot that a chain begins with.
+pub(super) fn base(layout: &Layout, chain: &Chain) -> Result<Option<Base>, String> {
+    let open = |number| {
+        let path = layout.snapshot(number);
+        let file = File::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        Ok(Base { number, path, file })
+    };
+    chain.snapshot.map(open).transpose()
+}
+
 /// Gives everything that a snapshot, or nothing, and what was written since add up to, in the order of the keys.
 pub(super) fn merge(
-    layout: &Layout,
-    base: Option<u64>,
+    base: Option<Base>,
     newer: &Latest,
     mut give: impl FnMut(&[u8], &[u8]) -> Result<(), String>,
 ) -> Result<(), String> {
-    let mut newer = newer.iter().peekable();
-    if let Some(number) = base {
-        let path = layout.snapshot(number);
-        read(&path, Some(number), |key, value| {
-            while let Some((first, latest)) = newer.next_if(|(first, _)| **first < key) {
-                if let Some(latest) = latest {
-                    give(first, latest)?;
-                }
-            }
-            match newer.next_if(|(first, _)| **first == key) {
-                Some((_, Some(latest))) => give(&key, latest),
-                Some((_, None)) => Ok(()),
-                None => give(&key, &value),
-            }
+    let mut overlay = Overlay::new(newer);
+    if let Some(Base { number, path, file }) = base {
+        read_file(file, Some(number), |key, value| {
+            overlay.pass(&key, &value, &mut give)
         })
         .map_err(|problem| format!("{}: {problem}", path.display()))?;
     }
-    for (key, latest) in newer {
-        if let Some(latest) = latest {
-            give(key, latest)?;
+    overlay.end(&mut give)
+}
+
+/// What is newer, laid over what is older: both in the order of their keys.
+pub(super) struct Overlay<'a> {
+    newer: Peekable<btree_map::Iter<'a, Vec<u8>, Option<Vec<u8>>>>,
+}
+
+/// What takes a key and its value.
+type Give<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), String>;
+
+impl<'a> Overlay<'a> {
+    pub(super) fn new(newer: &'a Latest) -> Self {
+        Self {
+            newer: newer.iter().peekable(),
         }
     }
-    Ok(())
+
+    /// Gives what comes before an older record, and it, unless there is a newer one.
+    pub(super) fn pass(&mut self, key: &[u8], value: &[u8], give: Give) -> Result<(), String> {
+        while let Some((first, latest)) = self.newer.next_if(|(first, _)| first.as_slice() < key) {
+            if let Some(latest) = latest {
+                give(first, latest)?;
+            }
+        }
+        match self.newer.next_if(|(first, _)| first.as_slice() == key) {
+            Some((_, Some(latest))) => give(key, latest),
+            Some((_, None)) => Ok(()),
+            None => give(key, value),
+        }
+    }
+
+    /// Gives the rest.
+    pub(super) fn end(self, give: Give) -> Result<(), String> {
+        for (key, latest) in self.newer {
+            if let Some(latest) = latest {
+                give(key, latest)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What these journals say last of each key.
@@ -160,8 +211,9 @@ pub(super) fn advance(layout: &Layout, chain: &Chain) -> Result<Option<u64>, Str
         return Ok(None);
     };
     let newer = latest(layout, &journals)?;
+    let base = base(layout, chain)?;
     write(&layout.snapshot(number), Some(number), |to| {
-        merge(layout, chain.snapshot, &newer, |key, value| {
+        merge(base, &newer, |key, value| {
             to.put(key, value).map_err(|error| error.to_string())
         })
     })?;

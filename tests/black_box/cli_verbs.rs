@@ -299,3 +299,131 @@ fn a_machine_that_is_moved_is_waited_for() {
     assert_eq!(status, Some(7), "{err}");
     assert!(err.starts_with("bootjack: "), "{err}");
 }
+
+#[test]
+fn profiles_are_put_looked_at_fetched_and_deleted() {
+    let lab = Lab::new();
+    let good = "description = \"tiny\"\n\n[x86_64]\nkernel = \"vmlinuz\"\n";
+    lab.home.write("mine/tiny-2/profile.toml", good);
+    let dir = lab.home.path().join("mine/tiny-2");
+    let dir = dir.to_str().expect("UTF-8");
+    let (status, out, err) = lab.types(&["profile", "put", dir, "--dry-run"]);
+    assert_eq!((status, err.as_str()), (Some(0), ""), "{out}");
+    let put = lab.json(&["profile", "put", dir]);
+    assert_eq!(
+        (&put["id"], &put["source"], &put["description"]),
+        (&json!("tiny-2"), &json!("api"), &json!("tiny"))
+    );
+    let (_, table, _) = lab.types(&["profile", "list"]);
+    assert!(table.contains("tiny-2 "), "{table}");
+    assert_eq!(lab.types(&["profile", "lint", "tiny-2"]).0, Some(0));
+    let copy = lab.home.path().join("copy");
+    let copy = copy.to_str().expect("UTF-8");
+    assert_eq!(
+        lab.types(&["profile", "get", "tiny-2", "--to", copy]).0,
+        Some(0)
+    );
+    let copied =
+        std::fs::read_to_string(lab.home.path().join("copy/profile.toml")).expect("written");
+    assert_eq!(copied, good);
+
+    lab.home
+        .write("mine/tiny-2/profile.toml", "description = 7\n");
+    let (status, _, err) = lab.types(&["profile", "put", dir]);
+    assert_eq!(status, Some(3), "{err}");
+    assert!(
+        err.contains("line 1, description: wanted a string"),
+        "{err}"
+    );
+    lab.json(&[
+        "reservation",
+        "create",
+        "--mac",
+        "52:54:00:00:00:01",
+        "--id",
+        "a",
+        "--profile",
+        "tiny-2",
+    ]);
+    let (status, _, err) = lab.types(&["profile", "delete", "tiny-2"]);
+    assert_eq!(status, Some(5), "{err}");
+    lab.json(&["reservation", "delete", "a"]);
+    assert_eq!(
+        lab.types(&["profile", "delete", "tiny-2"]).1,
+        "deleted tiny-2\n"
+    );
+    assert_eq!(lab.types(&["profile", "get", "tiny-2"]).0, Some(4));
+    let (status, _, err) = lab.types(&[
+        "profile",
+        "put",
+        lab.home.path().join("tftp").to_str().expect("UTF-8"),
+    ]);
+    assert_eq!(status, Some(3));
+    assert!(err.ends_with("has no profile.toml\n"), "{err}");
+}
+
+#[test]
+fn artefacts_are_sent_whole_or_not_at_all() {
+    let lab = Lab::new();
+    let octets: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    let file = lab.home.write("image.raw", &octets);
+    let file = file.to_str().expect("UTF-8");
+    let sent = lab.json(&["artifact", "upload", "images/a.raw", file]);
+    assert_eq!(
+        (&sent["id"], &sent["size_bytes"]),
+        (&json!("images/a.raw"), &json!(12_000_000))
+    );
+    assert_eq!(lab.json(&["artifact", "list"])["artifacts"], json!([sent]));
+    let (_, shown, _) = lab.types(&["artifact", "get", "images/a.raw"]);
+    assert!(shown.contains("11 MiB"), "{shown}");
+    let wrong = "0".repeat(64);
+    let (status, _, err) = lab.types(&[
+        "artifact",
+        "upload",
+        "images/b.raw",
+        file,
+        "--sha256",
+        &wrong,
+    ]);
+    assert_ne!(status, Some(0), "{err}");
+    assert_eq!(lab.types(&["artifact", "get", "images/b.raw"]).0, Some(4));
+    let (status, _, err) = lab.types(&["artifact", "upload", "x", "/nowhere/file"]);
+    assert_eq!(status, Some(1), "{err}");
+    assert_eq!(
+        lab.types(&["artifact", "delete", "images/a.raw"]).1,
+        "deleted images/a.raw\n"
+    );
+}
+
+#[test]
+fn the_server_says_what_it_is_and_gives_its_state() {
+    let lab = Lab::new();
+    lab.json(&[
+        "reservation",
+        "create",
+        "--mac",
+        "52:54:00:00:00:01",
+        "--id",
+        "a",
+    ]);
+    let info = lab.json(&["server", "info"]);
+    assert_eq!(info["reservations"], 1);
+    assert_eq!(info["subnets"][0]["cidr"], "198.18.0.0/24");
+    assert_eq!(info["store"]["healthy"], true, "{info}");
+    let (status, words, _) = lab.types(&["server", "info"]);
+    assert!(
+        status == Some(0) && words.contains("198.18.0.0/24"),
+        "{words}"
+    );
+    let config = lab.json(&["server", "config"]);
+    assert!(config["subnet"][0]["cidr"] == "198.18.0.0/24", "{config}");
+    let to = lab.home.path().join("state.jsonl");
+    assert_eq!(
+        lab.types(&["server", "export", "--to", to.to_str().expect("UTF-8")])
+            .0,
+        Some(0)
+    );
+    let state = std::fs::read_to_string(&to).expect("written");
+    assert!(state.contains("52:54:00:00:00:01"), "{state}");
+    assert_eq!(lab.types(&["server", "export"]).0, Some(0));
+}

@@ -225,11 +225,40 @@ fn release_one(segment: &Segment, service: &Service, leases: &mut BTreeMap<Mac, 
 
 #[test]
 fn whatever_was_acknowledged_is_true_after_every_kill() {
-    let lab = Lab::new();
+    survive_kills(&Lab::new(), KILLS, 30, |_| {});
+}
+
+/// Checkpoints and snapshots are made all the time, and are what most kills hit; and every third start finds no database.
+#[test]
+fn it_is_true_where_snapshots_are_cut_off_and_the_database_is_gone_too() {
+    let mut lab = Lab::new();
+    lab.config = lab.home.config("\n[store]\nsnapshot_period = \"1s\"\n");
+    let data = lab.home.path().join("data");
+    survive_kills(&lab, KILLS / 2, 600, |kill| {
+        if kill % 3 == 2 {
+            std::fs::remove_dir_all(data.join("db")).expect("it was there");
+        }
+    });
+    let last_snapshot = std::fs::read_dir(&data)
+        .expect("readable")
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            name.strip_prefix("snapshot-")?.parse::<u64>().ok()
+        })
+        .max();
+    assert!(
+        last_snapshot > Some(10),
+        "snapshots were taken: {last_snapshot:?}"
+    );
+}
+
+/// Kills the service again and again, each time after as many acknowledgements as chance wants, fewer than `most`.
+fn survive_kills(lab: &Lab, kills: usize, most: usize, after_kill: impl Fn(usize)) {
     let mut promised = Promised::default();
     let mut random = numbers(0x5eed);
     let mut service = lab.start();
-    for kill in 0..KILLS {
+    for kill in 0..kills {
         let api = &Api::unix(&lab.home);
         let (acknowledged, acknowledgements) = channel();
         let seed = 1 + random(1 << 30) as u64;
@@ -241,7 +270,7 @@ fn whatever_was_acknowledged_is_true_after_every_kill() {
             let writer = scope.spawn(move || {
                 write_until_cut_off(api, reservations, &mut numbers(seed), &acknowledged)
             });
-            for _ in 0..random(30) {
+            for _ in 0..random(most) {
                 acknowledgements.recv().expect("calls are answered");
             }
             if random(3) == 0 {
@@ -257,6 +286,7 @@ fn whatever_was_acknowledged_is_true_after_every_kill() {
                 promised.leases.insert(answer.chaddr(), answer.yiaddr());
             }
         }
+        after_kill(kill);
         if kill % 5 == 4 {
             // It is killed while it starts, too.
             let starting = Service::spawn(&lab.server, &lab.home, &lab.config);

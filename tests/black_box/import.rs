@@ -71,12 +71,27 @@ fn check(file: &Path, from: &str) {
     assert!(checked.status.success(), "{from}: {told}");
 }
 
+/// Kea's sample was held against `kea-dhcp4 -t` by hand.
 #[test]
 fn the_programs_that_are_left_take_the_samples() {
-    let tested = Command::new(crate::support::clients::find("dnsmasq", "dnsmasq-base"))
-        .current_dir(Path::new(SAMPLES).join("dnsmasq"))
-        .args(["--test", "-C", "dnsmasq.conf"])
-        .output()
-        .expect("it runs");
-    assert!(tested.status.success(), "{tested:?}");
+    let samples = Path::new(SAMPLES);
+    let dnsmasq = crate::support::clients::find("dnsmasq", "dnsmasq-base");
+    let dhcpd = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test/dhcpd/usr/sbin/dhcpd");
+    assert!(
+        dhcpd.is_file(),
+        "{} is missing; run: deploy/unpack.sh target/test/dhcpd isc-dhcp-server",
+        dhcpd.display()
+    );
+    for (program, dir, arguments) in [
+        (dnsmasq, "dnsmasq", &["--test", "-C", "dnsmasq.conf"][..]),
+        (dhcpd, "isc", &["-t", "-cf", "dhcpd.conf"]),
+    ] {
+        let mut command = Command::new(&program);
+        let tested = command
+            .current_dir(samples.join(dir))
+            .args(arguments)
+            .output();
+        let tested = tested.expect("it runs");
+        assert!(tested.status.success(), "{}: {tested:?}", program.display());
+    }
 }

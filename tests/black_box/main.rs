@@ -31,5 +31,6 @@ mod privileges;
 mod profiles;
 mod replicas_group;
 mod serve;
+mod store;
 mod support;
 mod tftp;

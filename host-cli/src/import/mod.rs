@@ -280,4 +280,81 @@ mod tests {
         );
         assert!(why[1].starts_with("it has nothing"), "{why:?}");
     }
+
+    /// Files that are there are read by people and broken by people: whatever stands in them, a reader ends and says something.
+    #[test]
+    fn no_text_is_too_broken_to_be_read() {
+        type Reads = fn(&[String], &dyn Files) -> Imported;
+        const SAMPLES: [(&str, Reads, &str); 5] = [
+            (
+                "d.conf",
+                dnsmasq::read,
+                include_str!("../../tests/import/dnsmasq/dnsmasq.conf"),
+            ),
+            (
+                "hosts",
+                dnsmasq::read,
+                include_str!("../../tests/import/dnsmasq/dnsmasq.hosts"),
+            ),
+            (
+                "dhcpd.conf",
+                isc::read,
+                include_str!("../../tests/import/isc/dhcpd.conf"),
+            ),
+            (
+                "kea.conf",
+                kea::read,
+                include_str!("../../tests/import/kea/reservations.json"),
+            ),
+            (
+                "vm.json",
+                pvmlab::read,
+                include_str!("../../tests/import/pvmlab/vms/node-1.json"),
+            ),
+        ];
+        // A row of numbers that is the same every time.
+        let mut state = 1_u64;
+        let mut next = |below: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            usize::try_from(state >> 33).unwrap() % below
+        };
+        for (name, read, sample) in SAMPLES {
+            for _ in 0..400 {
+                let mut letters: Vec<char> = match name {
+                    "kea.conf" => format!("{{\"Dhcp4\": {{\"reservations\": {sample}}}}}")
+                        .chars()
+                        .collect(),
+                    _ => sample.chars().collect(),
+                };
+                for _ in 0..=next(4) {
+                    if letters.is_empty() {
+                        break;
+                    }
+                    let at = next(letters.len());
+                    let strange = [
+                        '"', '\'', '{', '}', ';', ',', '=', ':', '#', '\\', '\n', ' ', '*', 'é',
+                        '\0',
+                    ];
+                    match next(3) {
+                        0 => letters[at] = strange[next(strange.len())],
+                        1 => drop(letters.remove(at)),
+                        _ => letters.truncate(at.max(1)),
+                    }
+                }
+                let text: String = letters.into_iter().collect();
+                let found = read(
+                    &[name.to_owned()],
+                    &tests_support::Texts::of(&[(name, &text)]),
+                );
+                let is_something =
+                    !found.wanted.is_empty() || !found.left.is_empty() || found.unrelated > 0;
+                assert!(
+                    is_something || text.trim().len() < 80,
+                    "{name}: nothing is said of {text}"
+                );
+            }
+        }
+    }
 }

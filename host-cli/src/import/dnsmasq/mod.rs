@@ -318,12 +318,12 @@ fn guess(path: &str, text: &str) -> Guess {
         return Guess::Settings;
     };
     let words: Vec<&str> = first.split_whitespace().collect();
-    let begins_with_mac = wanted::mac(words[0]).is_ok();
+    let begins_with_mac = words.first().is_some_and(|word| wanted::mac(word).is_ok());
     let key = first.split(['=', ' ']).next().unwrap_or_default();
     let is_key = key
         .bytes()
         .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    if begins_with_mac && words.len() > 1 && !words[0].contains(',') || path.ends_with("/ethers") {
+    if begins_with_mac && words.len() > 1 || path.ends_with("/ethers") {
         Guess::Ethers
     } else if is_key && (first.contains('=') || !first.contains(',')) {
         Guess::Settings
