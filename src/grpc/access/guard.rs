@@ -60,7 +60,7 @@ impl Guard {
     }
 
     /// Lets a call in, or not.
-    pub(crate) fn admit(
+    pub(in crate::grpc) fn admit(
         &self,
         peer: &Peer,
         headers: &HeaderMap,

@@ -222,7 +222,6 @@ mod tests {
         let contract = Contract::new();
         let answer = v1::BatchCreateReservationsResponse {
             reservations: vec![v1::Reservation::default(); 300],
-            ..Default::default()
         };
         let batch = method(&contract, "BatchCreateReservations");
         assert_eq!(contract.answered(batch, &framed(&answer)).count, 300);
