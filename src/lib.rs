@@ -17,7 +17,7 @@
 //!                                                                the shells: bytes in, bytes out
 //! floor 2  store/  observe/  net  artifact/{store,fetch,import}  replicas/{membership,following,desk}
 //!                                                                shared machinery with effects
-//! floor 1  dhcp/{request,view,answer,decide,pool,proxy,bootfile,options,chosen,reply,route,explain,probe,pcap,limit,forward}
+//! floor 1  dhcp/{request,view,answer,away,decide,pool,proxy,bootfile,options,chosen,reply,route,explain,probe,pcap,limit,forward,copies}
 //!                                                                pure: protocol and policy
 //!          ndp/advertisement  tftp/{packet,terms,resolve,transfer,patience}  http/{document,access,callback}  render/
 //!          replicas/{bucket,shares,group,record,roll,shared}

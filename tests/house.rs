@@ -111,13 +111,14 @@ const ROOMS: &[Room] = &[
             "dhcp/probe",
             "dhcp/pcap",
             "dhcp/limit",
+            "dhcp/copies",
         ],
         &["dhcp/view"],
     ),
     // The two that are handed the world whole.
     room(
         1,
-        &["dhcp/view", "dhcp/explain"],
+        &["dhcp/view", "dhcp/explain", "dhcp/away"],
         &[
             "catalog",
             "bindings",

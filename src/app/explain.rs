@@ -10,8 +10,9 @@ use serde_json::Value;
 use tonic::transport::{Channel, Endpoint};
 
 use super::bind;
+use super::keep;
 use super::load::Loaded;
-use crate::config::{Config, GrpcListen};
+use crate::config::{Backend, Config, GrpcListen};
 use crate::dhcp::explain::{World, explain as explain_here};
 use crate::dhcp::proxy::Port;
 use crate::dhcp::view::Ingress;
@@ -75,7 +76,10 @@ pub(super) fn open_store(
     config: &Config,
     catalog: crate::catalog::Catalog,
 ) -> anyhow::Result<(Store, Writer)> {
-    let opened = if config.data_dir.join("journal").is_file() {
+    let opened = if let Backend::Etcd(etcd) = &config.store.backend {
+        let records = keep::read(etcd)?;
+        Store::open(Box::new(Memory::with(records)), catalog, now_secs())?
+    } else if config.data_dir.join("journal").is_file() {
         let backend = open_sled(&config.data_dir, config.store.snapshot_period).map_err(|error| match error {
             StoreError::Locked(path) => anyhow::anyhow!(
                 "store {path}: a running bootjackd has it, and does not answer on {}; is this its configuration?",

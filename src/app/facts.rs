@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::capabilities::survey;
-use crate::config::{self, Config};
+use crate::config::{self, Backend, Config};
 use crate::grpc::server_info::{Degraded, Facts};
 use crate::model::{Capability, Standing};
 use crate::store::Store;
@@ -12,11 +12,15 @@ use crate::store::Store;
 pub(super) fn of(config: &Config, store: &Store) -> Facts {
     let (store, own) = (store.clone(), config.clone());
     Facts {
-        backend: "sled",
+        backend: match config.store.backend {
+            Backend::Sled => "sled",
+            Backend::Etcd(_) => "etcd",
+        },
         config: Arc::new(config::effective::of(config)),
         degraded: Arc::new(move || {
+            let found = [store_in_trouble(&store), store_away(&store)];
             let needs = survey(&own).into_iter().filter_map(not_good);
-            store_in_trouble(&store).into_iter().chain(needs).collect()
+            found.into_iter().flatten().chain(needs).collect()
         }),
     }
 }
@@ -37,5 +41,16 @@ fn store_in_trouble(store: &Store) -> Option<Degraded> {
         state: trouble.clone(),
         consequence: "what is written is kept in the journal alone, which grows".to_owned(),
         next_step: "look at the log of bootjackd, and at the room on its disk".to_owned(),
+    })
+}
+
+fn store_away(store: &Store) -> Option<Degraded> {
+    let since = store.health().away_since_secs?;
+    Some(Degraded {
+        capability: "store".to_owned(),
+        state: format!("etcd has not answered since {since} (unix time)"),
+        consequence: "known machines are answered, new ones are not, and nothing can be written"
+            .to_owned(),
+        next_step: "look at etcd, and at the way to it: etcdctl endpoint status".to_owned(),
     })
 }

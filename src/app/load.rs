@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::catalog::{Catalog, Change, Settings};
 use crate::config::reader::{Problem, Problems};
-use crate::config::{self, Config};
+use crate::config::{self, Backend, Config};
 use crate::model::Profile;
 use crate::store::profiles;
 
@@ -45,6 +45,7 @@ pub fn load(path: &Path) -> anyhow::Result<Loaded> {
         .ok();
     let (config, mut list) = config::read(&text, profiles.as_ref());
     list.extend(missing_directories(&config));
+    list.extend(unreadable_files(&config));
     list.extend(
         profiles
             .as_ref()
@@ -97,6 +98,37 @@ fn unfit_rescue(config: &Config, profiles: &BTreeMap<String, Profile>) -> Option
         place: place.to_owned(),
         text,
     })
+}
+
+/// The files that say who etcd is and who we are to it.
+fn unreadable_files(config: &Config) -> Vec<Problem> {
+    let Backend::Etcd(etcd) = &config.store.backend else {
+        return Vec::new();
+    };
+    let identity = etcd.identity.as_ref();
+    let named = [
+        ("store.etcd.ca", etcd.ca.as_ref()),
+        (
+            "store.etcd.cert",
+            identity.map(|(certificate, _)| certificate),
+        ),
+        ("store.etcd.key", identity.map(|(_, key)| key)),
+        (
+            "store.etcd.password_file",
+            etcd.login.as_ref().map(|(_, file)| file),
+        ),
+    ];
+    (named.into_iter())
+        .filter_map(|(place, path)| {
+            let (line, path) = (*config.lines.get(place)?, path?);
+            let error = std::fs::File::open(path).err()?;
+            (!path.as_os_str().is_empty()).then(|| Problem {
+                line,
+                place: place.to_owned(),
+                text: format!("{} cannot be read: {error}", path.display()),
+            })
+        })
+        .collect()
 }
 
 fn missing_directories(config: &Config) -> Vec<Problem> {

@@ -10,6 +10,7 @@ mod documents;
 mod explain;
 mod facts;
 mod health;
+mod keep;
 mod keys;
 mod load;
 mod notify;
@@ -44,8 +45,8 @@ use crate::model::Event;
 use crate::net::now_secs;
 use crate::observe::timeline::Timeline;
 use crate::observe::{self, emit};
+use crate::store::Store;
 use crate::store::profiles::Places;
-use crate::store::{Store, open_sled};
 
 /// How long requests that run may take to finish once the service is asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -60,8 +61,9 @@ pub async fn serve(loaded: Loaded, keys: Keys, asked: CancellationToken) -> anyh
         None => asked.clone(),
     };
     raise_file_limit();
-    let backend = open_sled(&config.data_dir, config.store.snapshot_period)?;
-    let (store, writer, opened) = Store::open(backend, catalog, now_secs())?;
+    let Some((store, writer, opened)) = keep::open(&config, catalog, &asked).await? else {
+        return Ok(());
+    };
     let known = Box::new(directory::Known(store.clone()));
     let (timeline, timeline_writer) = Timeline::start(&config.data_dir, known)
         .with_context(|| format!("timeline in {}", config.data_dir.display()))?;

@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::bind::{cannot_listen, listening};
 use crate::config::Config;
 use crate::dhcp::bootfile::BootServers;
+use crate::dhcp::copies::Copies;
 use crate::dhcp::limit::Limiter;
 use crate::dhcp::prober::Prober;
 use crate::dhcp::proxy::{BOOT_SERVER_PORT, Port as DhcpPort};
@@ -169,6 +170,7 @@ impl Port {
             boot: boot.clone(),
             store: store.clone(),
             replicas: None,
+            copies: Copies::default(),
         })
     }
 

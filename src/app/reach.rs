@@ -113,6 +113,8 @@ pub fn first_unreachable(places: &[Place]) -> Option<&Place> {
     let is_out_of_reach = |place: &&Place| match place.need {
         Need::Read => !can_read(&place.path),
         Need::Write => !may(&place.path, Access::WRITE_OK | Access::EXEC_OK),
+        // It is given away with what is around it.
+        Need::Own | Need::OwnFile if is_within_own(places, &place.path) => false,
         Need::Own | Need::OwnFile => {
             let mut above = place.path.ancestors().skip(1);
             let there = above.find(|dir| std::fs::symlink_metadata(dir).is_ok());
@@ -121,6 +123,12 @@ pub fn first_unreachable(places: &[Place]) -> Option<&Place> {
         }
     };
     places.iter().find(is_out_of_reach)
+}
+
+/// Whether it is in a directory that is the service's own.
+fn is_within_own(places: &[Place], path: &Path) -> bool {
+    let mut own = places.iter().filter(|place| place.need == Need::Own);
+    own.any(|place| path != place.path && path.starts_with(&place.path))
 }
 
 /// Whether a directory above it cannot be entered.

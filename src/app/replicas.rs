@@ -8,7 +8,8 @@ use anyhow::Context as _;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Replicas};
+use super::keep;
+use crate::config::{Backend, Config, Replicas};
 use crate::net::now_secs;
 use crate::replicas::desk::Desk;
 use crate::replicas::following::Following;
@@ -20,8 +21,10 @@ use crate::store::etcd::{Client, Settings};
 
 /// The replica that the configuration makes of this service, if it does.
 pub fn of(config: &Config) -> anyhow::Result<Option<Replica>> {
-    match (&config.replicas, etcd_of(config)) {
-        (Some(replicas), Some(etcd)) => Replica::new(replicas, etcd).map(Some),
+    match (&config.replicas, &config.store.backend) {
+        (Some(replicas), Backend::Etcd(etcd)) => {
+            Replica::new(replicas, keep::settings(etcd)?).map(Some)
+        }
         // The configuration is refused where it has replicas and no etcd.
         _ => Ok(None),
     }
@@ -130,8 +133,4 @@ fn own_name() -> anyhow::Result<String> {
         anyhow::anyhow!("replicas: the name of this host: {problem}; give replicas.id")
     })?;
     Ok(name)
-}
-
-fn etcd_of(_config: &Config) -> Option<Settings> {
-    None
 }

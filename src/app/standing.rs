@@ -55,6 +55,7 @@ pub(super) fn count(store: &Store, now_secs: u64) -> Standing {
         machines: phases.into_iter().collect(),
         journal: (health.journal_bytes, health.journal_age_secs),
         store_in_trouble: health.trouble.is_some(),
+        store_is_away: health.away_since_secs.is_some(),
     }
 }
 

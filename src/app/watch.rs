@@ -50,7 +50,7 @@ fn tell_trouble(health: &Health, told: &mut Option<String>) {
         },
         None => Event::Noticed {
             about: "store",
-            detail: "works again: the database has caught up with its journal".to_owned(),
+            detail: "works again, and has caught up".to_owned(),
         },
     });
 }

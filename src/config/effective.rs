@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Config, Dhcp, Http};
+use super::{Backend, Config, Dhcp, Http};
 use crate::dhcp::answer::Mode;
 use crate::http::access::Bind;
 use crate::model::{Class, HIDDEN, Labels, Options, Pool, Reservation, Subnet, Var, Vars};
@@ -16,7 +16,31 @@ pub fn of(config: &Config) -> Value {
     let seconds = |length: std::time::Duration| humantime::format_duration(length).to_string();
     json!({
         "data_dir": config.data_dir,
-        "store": { "snapshot_period": seconds(config.store.snapshot_period) },
+        "store": match &config.store.backend {
+            Backend::Sled => json!({
+                "backend": "sled",
+                "snapshot_period": seconds(config.store.snapshot_period),
+            }),
+            Backend::Etcd(etcd) => json!({
+                "backend": "etcd",
+                "etcd": {
+                    "endpoints": etcd.endpoints.iter().map(|url| without_password(url)).collect::<Vec<_>>(),
+                    "prefix": etcd.prefix,
+                    "ca": etcd.ca,
+                    "cert": etcd.identity.as_ref().map(|(certificate, _)| certificate),
+                    "key": etcd.identity.as_ref().map(|(_, key)| key),
+                    "user": etcd.login.as_ref().map(|(user, _)| user),
+                    "password_file": etcd.login.as_ref().map(|(_, file)| file),
+                    "timeout": seconds(etcd.timeout),
+                },
+            }),
+        },
+        "replicas": config.replicas.as_ref().map(|replicas| json!({
+            "id": replicas.id,
+            "addresses": replicas.addresses,
+            "ttl_secs": replicas.ttl.as_secs(),
+            "weight": replicas.weight,
+        })),
         "dhcp": dhcp(&config.dhcp),
         "subnet": config.subnets.iter().map(subnet).collect::<Vec<_>>(),
         "options": options(&config.options),

@@ -4,6 +4,7 @@
 mod artifacts;
 mod classes;
 pub mod effective;
+mod etcd;
 mod groups;
 mod grpc;
 mod layers;
@@ -22,6 +23,7 @@ use std::time::Duration;
 pub use self::artifacts::{Artifacts, Upstream};
 pub use self::classes::parse_arch;
 use self::classes::read_classes;
+pub use self::etcd::{Backend, Etcd};
 use self::groups::read_groups;
 use self::grpc::read_grpc;
 pub use self::grpc::{DEFAULT_GRPC_RATE_LIMIT, Grpc, GrpcListen};
@@ -252,8 +254,9 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
     let dhcp = read_dhcp(&mut root.section("dhcp"), &mut lines);
     let grpc = read_grpc(&mut root.section("grpc"), &mut lines);
     let artifacts = artifacts::read(root);
-    let store = read_store(&mut root.section("store"));
-    let replicas = replicas::read(root, false);
+    let store = read_store(&mut root.section("store"), &mut lines);
+    let is_shared = matches!(store.backend, Backend::Etcd(_));
+    let replicas = replicas::read(root, is_shared);
     let options = read_options(root);
     let subnets = read_subnets(root);
     let classes = read_classes(root, &subnets);

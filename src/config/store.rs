@@ -1,7 +1,9 @@
 //! `[store]`: how what was written is kept.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::etcd::{Backend, read_backend};
 use super::reader::Section;
 
 /// How often a snapshot is taken unless the file says otherwise.
@@ -9,14 +11,22 @@ pub const DEFAULT_SNAPSHOT_PERIOD: Duration = Duration::from_secs(3600);
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Store {
+    pub backend: Backend,
     /// How often a snapshot is taken beside the database, if anything was written since.
     pub snapshot_period: Duration,
 }
 
-pub(super) fn read_store(section: &mut Section) -> Store {
+pub(super) fn read_store(
+    section: &mut Section,
+    lines: &mut BTreeMap<&'static str, usize>,
+) -> Store {
+    let backend = read_backend(section, lines);
     let snapshot_period = read_snapshot_period(section);
     section.finish();
-    Store { snapshot_period }
+    Store {
+        backend,
+        snapshot_period,
+    }
 }
 
 fn read_snapshot_period(section: &mut Section) -> Duration {

@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Mode, answer};
+use super::away::within_what_is_kept;
 use super::bootfile::{BootServers, Bootfile};
+use super::copies::Copies;
 use super::decide::Answer;
 use super::limit::Limiter;
 use super::peers::{Ours, Sorting};
@@ -59,6 +61,8 @@ pub struct Server {
     pub store: Store,
     /// Those that answer other clients, if there are any.
     pub replicas: Option<Arc<Known>>,
+    /// What they sent on and others sent as well.
+    pub copies: Copies,
 }
 
 /// A packet to answer.
@@ -93,6 +97,8 @@ struct Outcomes {
     /// To be told when the change at the same place is on disk.
     waiting: Batch,
     changes: Vec<BindingChange>,
+    /// While the store is away: what it keeps.
+    kept: Option<Arc<Bindings>>,
 }
 
 /// Sends replies of one port, from whichever thread.
@@ -140,8 +146,12 @@ impl Server {
             .filter_map(|datagram| self.take(datagram, sorting.as_mut()))
             .collect();
         let store = self.store.clone();
+        let kept = store.kept_while_away();
         let outcomes = store.decide(|catalog, bindings| {
-            let mut outcomes = Outcomes::default();
+            let mut outcomes = Outcomes {
+                kept,
+                ..Outcomes::default()
+            };
             let own_slices = sorting.as_ref().map_or(Slices::ALL, |sorting| {
                 sorting.withdraw(bindings);
                 sorting.own_slices()
@@ -158,6 +168,7 @@ impl Server {
             ready,
             waiting,
             changes,
+            ..
         } = outcomes;
         let sender = Sender {
             server_id: self.server_id,
@@ -189,11 +200,28 @@ impl Server {
                 || self.is_reserved(&request),
             )?,
         };
+        if self.replicas.is_some() && self.is_copy(&request, &datagram) {
+            let dhcp = describe(&self.interface, &request);
+            let reason = Silence::Copy;
+            emit(&Event::Silent { dhcp, reason });
+            return None;
+        }
         Some(Asked {
             request,
             datagram,
             ours,
         })
+    }
+
+    /// Whether a relay agent has sent the packet to several replicas.
+    fn is_copy(&mut self, request: &Request, datagram: &Datagram) -> bool {
+        let now_ms = self.now_ms();
+        let from = datagram.from.filter(|_| !request.giaddr.is_unspecified());
+        from.is_some_and(|from| self.copies.holds(datagram.octets, *from.ip(), now_ms))
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Whether the client has an address of its own where it is.
@@ -227,7 +255,7 @@ impl Server {
         if request.xid != 0 && request.xid == self.own_xid.load(Ordering::Relaxed) {
             return None;
         }
-        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now_ms = self.now_ms();
         if let Some(client) = request.client()
             && !self.limiter.admits(&client, now_ms)
         {
@@ -273,7 +301,10 @@ impl Server {
         view.own_slices = own_slices;
         view.server_id = ours.named.unwrap_or(view.server_id);
         dhcp.machine = view.reservation.map(|r| r.title().to_owned());
-        let (decision, bootfile) = answer(request, self.port, self.mode, &self.boot, &view);
+        let (mut decision, bootfile) = answer(request, self.port, self.mode, &self.boot, &view);
+        if let Some(kept) = &outcomes.kept {
+            decision = within_what_is_kept(decision, &view, kept);
+        }
         let probe = self.prober.wanted(&decision, &view);
         let must_be_kept = matches!(&decision.change, Some(BindingChange::Put(lease)) if lease.state != LeaseState::Offered);
         let batch = match must_be_kept {
@@ -330,6 +361,7 @@ impl Sender {
             let reason = match &written {
                 Ok(accepted) if accepted.get(at) == Some(&true) => None,
                 Ok(_) => Some(Silence::Overtaken),
+                Err(StoreError::Away(_)) => Some(Silence::StoreUnavailable),
                 Err(_) => Some(Silence::StoreFailed),
             };
             at += 1;

@@ -66,6 +66,11 @@ pub(super) fn store_failed(error: &StoreError) -> Status {
         about: "store",
         error: error.to_string(),
     });
+    if matches!(error, StoreError::Away(_)) {
+        return Status::unavailable(
+            "the store that replicas share is away; whether this is written will be seen when it is back: read it then, or repeat the call with the same request_id",
+        );
+    }
     Status::unavailable(
         "the store cannot be written; the log of bootjackd says why; nothing was changed",
     )

@@ -6,9 +6,8 @@ use bootjack_api::v1::replica::State;
 use bootjack_api::v1::replicas_server::Replicas;
 use prost_types::Timestamp;
 use tonic::{Code, Request, Response, Status};
-use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::errors::invalid;
+use super::errors::{invalid, not_found, refused};
 use crate::model::{MacAddr, Octets};
 use crate::net::now_secs;
 use crate::replicas::bucket::{BUCKETS, bucket};
@@ -31,8 +30,8 @@ impl Service {
     fn desk(&self) -> Result<&Desk, Status> {
         self.desk.as_ref().ok_or_else(|| {
             let text = "this bootjackd has no replicas; add [replicas] and store.backend = \"etcd\" to its configuration";
-            let details = ErrorDetails::with_precondition_failure_violation("CONFIGURATION", "replicas", text);
-            Status::with_error_details(Code::FailedPrecondition, text, details)
+            let facts = [("field", "replicas")];
+            refused(Code::FailedPrecondition, "NO_REPLICAS", &facts, text)
         })
     }
 }
@@ -115,7 +114,7 @@ impl Replicas for Service {
     ) -> Result<Response<()>, Status> {
         let desk = self.desk()?;
         if desk.known().group().canary().is_none() {
-            return Err(Status::not_found("there is no canary"));
+            return Err(not_found("canary", "there is no canary"));
         }
         desk.clear_canary().await.map_err(unavailable)?;
         Ok(Response::new(()))
@@ -149,9 +148,10 @@ impl Replicas for Service {
         let mac = to_mac("name", name.strip_prefix(OVERRIDES).unwrap_or(&name))?;
         let is_there = (desk.known().group().overrides(now).iter()).any(|told| told.mac == mac);
         if !is_there {
-            return Err(Status::not_found(format!(
-                "{OVERRIDES}{mac} does not exist"
-            )));
+            return Err(not_found(
+                &format!("{OVERRIDES}{mac}"),
+                &format!("{OVERRIDES}{mac} does not exist"),
+            ));
         }
         desk.delete_override(mac).await.map_err(unavailable)?;
         Ok(Response::new(()))
@@ -278,9 +278,7 @@ fn live(group: &Group, field: &str, name: &str) -> Result<String, Status> {
         id.escape_default(),
         known.join(", ")
     );
-    let details =
-        ErrorDetails::with_resource_info("bootjack.v1.Replica", name_of(id), "", text.clone());
-    Err(Status::with_error_details(Code::NotFound, text, details))
+    Err(not_found(&name_of(id), &text))
 }
 
 fn unavailable(error: EtcdError) -> Status {

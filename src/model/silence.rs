@@ -55,10 +55,14 @@ pub enum Silence {
     NotTheHolder,
     /// The store would not take the lease, so that it could not be promised.
     StoreFailed,
+    /// The store that replicas share is away: nothing new is granted, since another may be granting it.
+    StoreUnavailable,
     /// Between decision and commit the address went to somebody else.
     Overtaken,
     /// Another replica answers this client (RFC 3074).
     NotOurs,
+    /// The same packet came another way too, and is answered.
+    Copy,
 }
 
 /// Why a REQUEST was refused with a NAK.
@@ -107,18 +111,28 @@ impl Silence {
             Self::Released => "released",
             Self::NotTheHolder => "not_the_holder",
             Self::StoreFailed => "store_failed",
+            Self::StoreUnavailable => "store_unavailable",
             Self::Overtaken => "overtaken",
             Self::NotOurs => "not_ours",
+            Self::Copy => "copy",
         }
     }
 }
 
 impl Silence {
+    /// Whether another replica, or another copy of the packet, is what tells the machine's story.
+    pub fn is_told_elsewhere(self) -> bool {
+        matches!(self, Self::NotOurs | Self::Copy)
+    }
+
     /// Whether the operator must act, or else machines stay without an address.
     pub fn needs_a_human(self) -> bool {
         matches!(
             self,
-            Self::PoolExhausted | Self::ReservedAddressDeclined | Self::StoreFailed
+            Self::PoolExhausted
+                | Self::ReservedAddressDeclined
+                | Self::StoreFailed
+                | Self::StoreUnavailable
         )
     }
 }

@@ -24,6 +24,7 @@ const REPLICA_CONFIRMED: &str = "bootjack_replica_confirmed";
 const JOURNAL: &str = "bootjack_store_journal_bytes";
 const JOURNAL_AGE: &str = "bootjack_store_journal_age_seconds";
 const TROUBLE: &str = "bootjack_store_trouble";
+const UP: &str = "bootjack_store_up";
 
 /// Upper bounds, each where a reader would act otherwise.
 const REPLY_BOUNDS: &[f64] = &[
@@ -62,6 +63,8 @@ pub struct Standing {
     pub journal: (u64, u64),
     /// Whether the store fails in the background.
     pub store_in_trouble: bool,
+    /// Whether the store that replicas share cannot be reached.
+    pub store_is_away: bool,
 }
 
 /// What counts and measures. It is to be tidied up now and then, or it keeps every sample until somebody looks.
@@ -118,6 +121,10 @@ pub fn register<'a>(installing: impl Iterator<Item = &'a str>) {
     describe_gauge!(
         TROUBLE,
         "Whether the store fails at something that is not a write"
+    );
+    describe_gauge!(
+        UP,
+        "Whether the store can be written to; 0 while the one that replicas share is away"
     );
     for reply in REPLIES {
         let _ = histogram!(REPLY, "reply" => reply);
@@ -178,6 +185,7 @@ pub fn show(standing: &Standing) {
     let (journal, age) = standing.journal;
     gauge!(JOURNAL).set(journal as f64);
     gauge!(JOURNAL_AGE).set(age as f64);
+    gauge!(UP).set(f64::from(u8::from(!standing.store_is_away)));
     gauge!(TROUBLE).set(f64::from(u8::from(standing.store_in_trouble)));
 }
 

@@ -22,7 +22,7 @@ pub use self::format::Text;
 pub use self::lines::{Lines, gather};
 pub use self::measure::{Standing, recorder, register, show};
 
-use crate::model::{Dhcp, Ended, Event, Silence};
+use crate::model::{Dhcp, Ended, Event};
 
 macro_rules! dhcp_line {
     ($level:ident, $dhcp:expr, $($extra:tt)*) => {{
@@ -76,10 +76,9 @@ pub fn emit(event: &Event) {
             dhcp_line!(error, dhcp, reason = reason.as_str(), "silent");
         }
         // Every replica but one says so of every packet.
-        Event::Silent {
-            dhcp,
-            reason: reason @ Silence::NotOurs,
-        } => dhcp_line!(debug, dhcp, reason = reason.as_str(), "silent"),
+        Event::Silent { dhcp, reason } if reason.is_told_elsewhere() => {
+            dhcp_line!(debug, dhcp, reason = reason.as_str(), "silent");
+        }
         Event::Silent { dhcp, reason } => {
             dhcp_line!(info, dhcp, reason = reason.as_str(), "silent")
         }

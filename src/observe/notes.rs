@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use crate::model::{Dhcp, Ended, Event, Kind, Silence};
+use crate::model::{Dhcp, Ended, Event, Kind};
 
 /// Whom an event is about, in the words at hand where it happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,11 +38,8 @@ pub fn of(event: &Event) -> Option<Note> {
             note_of_dhcp(Kind::Nak, dhcp, reason.as_str().to_owned())
         }
         // The replica that answers tells the machine's story.
-        Event::Silent {
-            reason: Silence::NotOurs,
-            ..
-        }
-        | Event::Forwarded { .. } => return None,
+        Event::Silent { reason, .. } if reason.is_told_elsewhere() => return None,
+        Event::Forwarded { .. } => return None,
         Event::Silent { dhcp, reason } => Note {
             what: dhcp.msg_type.unwrap_or_default().to_owned(),
             ..note_of_dhcp(Kind::Silent, dhcp, reason.as_str().to_owned())

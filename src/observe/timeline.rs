@@ -14,7 +14,7 @@ use super::budget::{self, Budget};
 use super::history::History;
 use super::journal::Journal;
 use super::notes::{self, About, Note};
-use crate::model::{Entry, Event, Kind, Silence, Subject};
+use crate::model::{Entry, Event, Kind, Subject};
 
 /// How many events may wait to be written down.
 const WAITING: usize = 4096;
@@ -135,14 +135,11 @@ pub(super) fn leave(event: &Event) {
 
 /// Whether another replica answers the client: it is noted there.
 fn is_of_another_replica(event: &Event) -> bool {
-    matches!(
-        event,
-        Event::Forwarded { .. }
-            | Event::Silent {
-                reason: Silence::NotOurs,
-                ..
-            }
-    )
+    match event {
+        Event::Forwarded { .. } => true,
+        Event::Silent { reason, .. } => reason.is_told_elsewhere(),
+        _ => false,
+    }
 }
 
 /// Whether it is about a DHCP client that no reservation knows.

@@ -101,11 +101,11 @@ impl Committer {
                 if self.backend.is_shared() {
                     self.backend.tidy();
                 }
-                self.shared.set_health(self.backend.health());
+                self.shared.set_health(&*self.backend);
             }
         }
         self.backend.close();
-        self.shared.set_health(self.backend.health());
+        self.shared.set_health(&*self.backend);
     }
 
     /// As many of the jobs that wait as one commit carries, and the one that is too many, if one is.
@@ -150,10 +150,14 @@ impl Committer {
             if let Err(away) = self.backend.catch_up() {
                 break (draft, answers, Err(away));
             }
+            if self.backend.was_made() {
+                self.take_in_news();
+                break (self.draft(), answers, Ok(()));
+            }
         };
         self.publish(draft, outcome.is_ok());
         if outcome.is_err() {
-            self.shared.set_health(self.backend.health());
+            self.shared.set_health(&*self.backend);
         }
         for (job, answer) in jobs.into_iter().zip(answers) {
             job.tell(answer, &outcome);

@@ -172,13 +172,13 @@ pub(super) fn forget(draft: &mut Draft, id: &str) {
 pub(super) fn opened(
     mut catalog: Catalog,
     machines: Vec<Machine>,
-    is_set_aside: impl Fn(&str) -> bool,
+    may_be_anothers: impl Fn(&str) -> bool,
     now_secs: u64,
 ) -> (Catalog, Vec<RecordChange>) {
     let (known, gone): (Vec<Machine>, Vec<Machine>) =
         (machines.into_iter()).partition(|machine| catalog.by_id(&machine.id).is_some());
     let mut changes: Vec<RecordChange> = (gone.into_iter())
-        .filter(|machine| !is_set_aside(&machine.id))
+        .filter(|machine| !may_be_anothers(&machine.id))
         .map(|machine| RecordChange::DeleteMachine(machine.id))
         .collect();
     catalog = catalog.with_machines(known);

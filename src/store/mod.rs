@@ -7,6 +7,7 @@
 //! Bindings are promised in memory first, by whoever decides, with nobody in between; nothing that was promised is
 //! acknowledged before it is on disk. A promise that cannot be written is an offer, which runs out.
 
+mod assemble;
 pub mod care;
 mod commit;
 pub mod etcd;
@@ -27,18 +28,19 @@ mod remote;
 mod sled;
 mod snapshot;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-use self::commit::{Committer, may_hold};
+use self::assemble::{Assembled, assemble};
+use self::commit::Committer;
 use self::feed::Feed;
 use self::job::Job;
 pub use self::leases::ReleaseError;
@@ -140,9 +142,20 @@ pub trait Backend: Send {
         Ok(())
     }
 
+    /// After `StoreError::Overtaken` and `catch_up`: whether it was this one's own write that stood in the way, of which no answer
+    /// had come. It is among the news.
+    fn was_made(&mut self) -> bool {
+        false
+    }
+
     /// The lease of this address that is kept, as far as it is known.
     fn kept(&self, _address: std::net::Ipv4Addr) -> Option<Lease> {
         None
+    }
+
+    /// All of them.
+    fn all_kept(&self) -> Vec<Lease> {
+        Vec::new()
     }
 }
 
@@ -271,10 +284,18 @@ struct Shared {
     /// Reservations that are kept and not followed.
     aside: ArcSwap<Vec<Reservation>>,
     health: ArcSwap<Health>,
+    /// While the backend is away: the leases that it keeps.
+    kept: ArcSwapOption<Bindings>,
 }
 
 impl Shared {
-    fn set_health(&self, health: Health) {
+    fn set_health(&self, backend: &dyn Backend) {
+        let health = backend.health();
+        let is_away = health.away_since_secs.is_some();
+        if is_away != self.kept.load().is_some() {
+            let kept = is_away.then(|| Arc::new(backend.all_kept().into_iter().collect()));
+            self.kept.store(kept);
+        }
         self.health.store(Arc::new(health));
     }
 
@@ -306,31 +327,12 @@ impl Store {
         catalog: Catalog,
         now_secs: u64,
     ) -> Result<(Self, Writer, Opened), StoreError> {
-        let records = backend.load()?;
-        let (catalog, set_aside) = catalog.loaded(records.reservations);
-        let mut opened = Opened {
-            set_aside,
-            ..Opened::default()
-        };
-        let (leases, revoked): (Vec<Lease>, Vec<Lease>) = records
-            .leases
-            .into_iter()
-            .partition(|lease| may_hold(&catalog, lease));
-        opened.revoked = revoked;
-        let forgotten: Vec<RecordChange> = opened
-            .revoked
-            .iter()
-            .map(|lease| RecordChange::DeleteLease(lease.address))
-            .collect();
-        let aside: BTreeSet<&str> = (opened.set_aside.iter())
-            .map(|(reservation, _)| reservation.id.as_str())
-            .collect();
-        let (catalog, settled) =
-            machines::opened(catalog, records.machines, |id| aside.contains(id), now_secs);
-        let changes = [forgotten, settled].concat();
-        if !changes.is_empty() {
-            backend.write(&changes)?;
-        }
+        let Assembled {
+            catalog,
+            leases,
+            revision,
+            opened,
+        } = assemble(&mut *backend, &catalog, now_secs)?;
         let mut bindings: Bindings = leases.into_iter().collect();
         for reservation in catalog.reservations(None) {
             reservation
@@ -341,7 +343,7 @@ impl Store {
         let aside: Vec<&str> = (opened.set_aside.iter())
             .map(|(reservation, _)| reservation.id.as_str())
             .collect();
-        let feed = Feed::new(feed::origin(&catalog, &aside), records.revision);
+        let feed = Feed::new(feed::origin(&catalog, &aside), revision);
         let shared = Arc::new(Shared {
             feed,
             profiles_turn: tokio::sync::Mutex::default(),
@@ -349,12 +351,13 @@ impl Store {
             catalog: ArcSwap::from_pointee(catalog),
             bindings: Mutex::new(bindings),
             health: ArcSwap::from_pointee(backend.health()),
+            kept: ArcSwapOption::empty(),
         });
         let (jobs, waiting) = mpsc::channel(WAITING_JOBS);
         let mut committer = Committer {
             backend,
             shared: shared.clone(),
-            revision: records.revision,
+            revision,
             set_aside: opened
                 .set_aside
                 .iter()
@@ -438,9 +441,15 @@ impl Store {
         self.shared.health.load_full()
     }
 
-    /// Whether what is decided now cannot be kept: those that are known are answered from memory, and nobody else.
+    /// While the backend cannot be reached: the leases that it is known to keep. What is promised beside them may be promised by
+    /// somebody else too.
+    pub fn kept_while_away(&self) -> Option<Arc<Bindings>> {
+        self.shared.kept.load_full()
+    }
+
+    /// Whether the backend cannot be reached.
     pub fn is_away(&self) -> bool {
-        self.shared.health.load().away_since_secs.is_some()
+        self.shared.kept.load().is_some()
     }
 
     /// The name of the machine that has this address, as far as reservations and leases say.

@@ -154,13 +154,13 @@ fn lease_key(address: Ipv4Addr) -> Vec<u8> {
     [LEASE, &address.octets()].concat()
 }
 
-fn value<T: Serialize>(value: &T) -> Result<Vec<u8>, String> {
+pub(super) fn value<T: Serialize>(value: &T) -> Result<Vec<u8>, String> {
     let mut octets = vec![VERSION];
     serde_json::to_writer(&mut octets, value).map_err(|error| error.to_string())?;
     Ok(octets)
 }
 
-fn parse<T: DeserializeOwned>(octets: &[u8]) -> Result<T, String> {
+pub(super) fn parse<T: DeserializeOwned>(octets: &[u8]) -> Result<T, String> {
     match octets {
         [VERSION, json @ ..] => serde_json::from_slice(json).map_err(|error| error.to_string()),
         [version, ..] => Err(format!(

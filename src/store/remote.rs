@@ -23,7 +23,7 @@ impl Committer {
             };
             self.take_in(changes);
         }
-        self.shared.set_health(self.backend.health());
+        self.shared.set_health(&*self.backend);
     }
 
     fn take_in(&mut self, changes: Vec<RecordChange>) {

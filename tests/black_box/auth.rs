@@ -161,7 +161,10 @@ fn certificates_that_are_expired_foreign_revoked_or_no_clients_are_told_so() {
     let api = lab.api(Some("ci"));
     assert_eq!(api.names(), Vec::<String>::new());
     let watching = api.with(async |channel| {
-        let request = v1::WatchEventsRequest::default();
+        let request = v1::WatchEventsRequest {
+            follow: true,
+            ..Default::default()
+        };
         let stream = MachinesClient::new(channel).watch_events(request).await;
         stream.expect("it may").into_inner()
     });

@@ -99,8 +99,8 @@ impl Door {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             follow(register);
-            if let Some(Err(error)) = self.tls.as_ref().map(|tls| tls.shown().follow()) {
-                failed(format!("{error}; the certificate before it is shown"));
+            if let Some(tls) = &self.tls {
+                tls.follow();
             }
             let now = now_secs();
             let is_bad = |id: &str, expires: u64| expires <= now || register.is_revoked(id);
@@ -112,11 +112,7 @@ impl Door {
 /// Reads the lists again if they have changed.
 pub(crate) fn follow(register: &Register) {
     if let Err(error) = register.follow() {
-        failed(format!("{error}; the lists before it hold"));
+        let (about, error) = ("grpc", format!("{error}; the lists before it hold"));
+        emit(&Event::Failed { about, error });
     }
-}
-
-fn failed(error: String) {
-    let about = "grpc";
-    emit(&Event::Failed { about, error });
 }

@@ -104,11 +104,12 @@ where
         };
         request.extensions_mut().insert(caller.clone());
         if rule.effect == Effect::Looks {
-            return Box::pin(service.call(request));
+            let answer = service.call(request);
+            return Box::pin(async move { answer.await.map(plain) });
         }
         let writing = tokio::spawn(async move {
             let (request, seen) = watched(request);
-            let response = service.call(request).await?;
+            let response = plain(service.call(request).await?);
             Ok(rules.finish(&path, &caller, &seen, response).await)
         });
         Box::pin(async move {
@@ -216,6 +217,22 @@ impl Rules {
     }
 }
 
+/// A message that is too large is told with the code that gRPC has for it, and what to do.
+fn plain(response: Response<Body>) -> Response<Body> {
+    const TOO_LARGE: &str = "decoded message length too large: ";
+    let status = Status::from_header_map(response.headers());
+    let Some(sizes) = status.as_ref().and_then(|status| {
+        let is_it = status.code() == Code::OutOfRange;
+        let (_, sizes) = status.message().split_once(TOO_LARGE)?;
+        is_it.then_some(sizes)
+    }) else {
+        return response;
+    };
+    let text =
+        format!("the message is too large: {sizes}; send it in parts, such as smaller batches");
+    Status::resource_exhausted(text).into_http()
+}
+
 fn with_trailers(octets: Bytes, trailers: Option<axum::http::HeaderMap>) -> Body {
     let body = Full::new(octets);
     match trailers {
@@ -251,6 +268,25 @@ mod tests {
         assert_eq!(code_name(Code::PermissionDenied), "PERMISSION_DENIED");
         assert_eq!(code_name(Code::Unauthenticated), "UNAUTHENTICATED");
         assert_eq!(code_name(Code::Ok), "OK");
+    }
+
+    #[test]
+    fn a_message_that_is_too_large_is_told_as_grpc_has_it() {
+        let text = "Error, decoded message length too large: found 9 bytes, the limit is: 4 bytes";
+        let told = plain(Status::out_of_range(text).into_http());
+        let status = Status::from_header_map(told.headers()).unwrap();
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert!(
+            status
+                .message()
+                .contains("found 9 bytes, the limit is: 4 bytes; send")
+        );
+        let other = plain(Status::out_of_range("page 9").into_http());
+        let status = Status::from_header_map(other.headers()).unwrap();
+        assert_eq!(
+            (status.code(), status.message()),
+            (Code::OutOfRange, "page 9")
+        );
     }
 
     #[test]

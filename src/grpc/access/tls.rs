@@ -16,7 +16,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::model::Event;
 use crate::net::tls::{Shown, provider};
+use crate::observe::emit;
 
 /// Elliptic curves take milliseconds; what is left is the network.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -44,13 +46,20 @@ impl Tls {
         Ok(Self { acceptor, shown })
     }
 
-    /// The certificate that is shown.
-    pub(crate) fn shown(&self) -> &Shown {
-        &self.shown
+    /// Reads the certificate that is shown again if its files have changed.
+    pub(crate) fn follow(&self) {
+        if let Err(error) = self.shown.follow() {
+            let (about, error) = (
+                "grpc",
+                format!("{error}; the certificate before it is shown"),
+            );
+            emit(&Event::Failed { about, error });
+        }
     }
 
     /// The encrypted connection, once both sides agree.
     pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        self.follow();
         tokio::time::timeout(HANDSHAKE, self.acceptor.accept(stream))
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?

@@ -58,6 +58,11 @@ impl Watch {
     pub async fn next(&mut self) -> Option<Seen> {
         self.seen.recv().await
     }
+
+    /// What has been seen by now, if anything.
+    pub fn try_next(&mut self) -> Option<Seen> {
+        self.seen.try_recv().ok()
+    }
 }
 
 struct Watcher {

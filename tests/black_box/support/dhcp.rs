@@ -179,7 +179,7 @@ pub struct Reply {
 
 impl Reply {
     /// Reads a datagram, which must be a well-formed reply up to the padding behind the end option.
-    fn read(datagram: Udp) -> Self {
+    pub fn read(datagram: Udp) -> Self {
         let octets = &datagram.content;
         assert!(octets.len() >= 300, "{} octets", octets.len());
         assert_eq!((octets[0], &octets[236..240]), (2, &[99, 130, 83, 99][..]));

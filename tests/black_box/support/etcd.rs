@@ -45,6 +45,14 @@ impl Etcd {
         Self::start_with(netns, |_| Vec::new())
     }
 
+    /// A lone server at this address of its namespace.
+    pub fn start_at(netns: &Netns, host: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut etcd = Self::new(netns, host, "http", dir);
+        etcd.run();
+        etcd
+    }
+
     /// The same with these arguments, made from its own directory; files it is to have can be put there.
     pub fn start_with(netns: &Netns, more: impl FnOnce(&Path) -> Vec<String>) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
