@@ -30,7 +30,7 @@ pub(super) type Connections = ReceiverStream<io::Result<Connection>>;
 
 /// The door: whom it has let in, and how it is seen who they are.
 #[derive(Clone)]
-pub(super) struct Door {
+pub(crate) struct Door {
     pub(super) visitors: Visitors,
     /// None where nothing but this machine can come in.
     pub(super) tls: Option<Tls>,

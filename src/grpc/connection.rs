@@ -29,7 +29,7 @@ pub(super) struct Connection {
 
 /// Who is at the other end, as far as the connection itself says it.
 #[derive(Clone, Debug)]
-pub(super) struct Peer {
+pub(crate) struct Peer {
     pub(super) via: Via,
     pub(super) visit: Arc<Visit>,
 }

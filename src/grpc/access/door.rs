@@ -57,7 +57,7 @@ impl Credentials {
         })
     }
 
-    pub(in crate::grpc) fn open(self, config: &Grpc) -> Result<(Door, Gate), rustls::Error> {
+    pub(crate) fn open(self, config: &Grpc) -> Result<(Door, Gate), rustls::Error> {
         let scope = (config.socket_group.is_some()).then_some(config.socket_scope);
         let own_uid = rustix::process::geteuid().as_raw();
         let guard = Guard::new(self.register.clone(), own_uid, scope, config.rate_limit);

@@ -60,7 +60,7 @@ impl Guard {
     }
 
     /// Lets a call in, or not.
-    pub(in crate::grpc) fn admit(
+    pub(crate) fn admit(
         &self,
         peer: &Peer,
         headers: &HeaderMap,
