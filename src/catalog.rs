@@ -114,6 +114,7 @@ pub enum Refusal {
         "reservation {title} has changed since it was read (etag {current} now, {expected} sent); read it again and repeat the change"
     )]
     Stale {
+        id: Box<str>,
         title: String,
         current: u64,
         expected: u64,
@@ -314,6 +315,7 @@ impl Catalog {
         }
         if let Some(expected) = expected.filter(|expected| *expected != known.revision) {
             return Err(Refusal::Stale {
+                id: id.into(),
                 title: known.title().to_owned(),
                 current: known.revision,
                 expected,

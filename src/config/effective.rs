@@ -224,6 +224,9 @@ mod tests {
     #[test]
     fn every_default_is_filled_in_and_no_secret_is_shown() {
         let text = r#"
+[[subnet]]
+cidr = "198.18.0.0/24"
+
 [vars]
 root_password = "hunter2"
 ntp = "198.18.0.1"

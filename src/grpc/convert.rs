@@ -8,7 +8,7 @@ use prost_types::Value;
 use sha2::{Digest as _, Sha256};
 use tonic::Status;
 
-use super::errors::{invalid, of_refusal};
+use super::errors::{invalid, of_refusal, together};
 use super::mask;
 use super::values::{DEEPEST, time, to_value, to_var};
 use crate::catalog::{Catalog, Refusal};
@@ -100,9 +100,8 @@ pub(super) fn to_create(request: v1::CreateReservationRequest) -> Result<Reserva
         .reservation
         .ok_or_else(|| invalid("reservation", "reservation is missing"))?;
     let mut reservation = Reservation::of(request.reservation_id, Source::Api);
-    for field in FIELDS {
-        set_field(&mut reservation, &message, field)?;
-    }
+    let fields = FIELDS.map(|field| set_field(&mut reservation, &message, field));
+    together(fields.into_iter().filter_map(Result::err).collect())?;
     if reservation.mac.is_none() && reservation.identities.is_empty() {
         let text = "mac is missing; write it like 52:54:00:00:00:01";
         return Err(invalid("mac", text));
@@ -149,21 +148,32 @@ pub(super) fn to_update(
     known: &Reservation,
 ) -> Result<Reservation, Status> {
     let mut reservation = known.clone();
-    for path in mask::paths(request.update_mask.as_ref(), message)? {
-        match path {
-            mask::Path::Field(field) => set_field(&mut reservation, message, field)?,
-            mask::Path::Var(name) => set_var(&mut reservation, message, &name)?,
-            mask::Path::Label(name) => match message.labels.get(&name) {
-                Some(value) => drop(reservation.labels.insert(name, value.clone())),
-                None => drop(reservation.labels.remove(&name)),
-            },
-            mask::Path::Option(name) => set_option(&mut reservation, message, &name)?,
-        }
-    }
+    let paths = mask::paths(request.update_mask.as_ref(), message)?.into_iter();
+    let set = paths.map(|path| set_path(&mut reservation, message, path));
+    together(set.filter_map(Result::err).collect())?;
     for (name, var) in &mut reservation.vars {
         keep_secrets(var, known.vars.get(name));
     }
     Ok(reservation)
+}
+
+fn set_path(
+    reservation: &mut Reservation,
+    message: &v1::Reservation,
+    path: mask::Path,
+) -> Result<(), Status> {
+    match path {
+        mask::Path::Field(field) => set_field(reservation, message, field),
+        mask::Path::Var(name) => set_var(reservation, message, &name),
+        mask::Path::Option(name) => set_option(reservation, message, &name),
+        mask::Path::Label(name) => {
+            match message.labels.get(&name) {
+                Some(value) => drop(reservation.labels.insert(name, value.clone())),
+                None => drop(reservation.labels.remove(&name)),
+            }
+            Ok(())
+        }
+    }
 }
 
 fn set_var(

@@ -41,6 +41,36 @@ pub(super) fn refused(code: Code, why: &str, facts: &[(&str, &str)], text: &str)
     Status::with_error_details(code, text, reason(why, facts))
 }
 
+/// One status for several refusals of one message: the first one's words, and every field.
+pub(super) fn together(refusals: Vec<Status>) -> Result<(), Status> {
+    let mut refusals = refusals.into_iter();
+    let Some(first) = refusals.next() else {
+        return Ok(());
+    };
+    let fields = |status: &Status| {
+        let details = status.get_details_bad_request();
+        details
+            .into_iter()
+            .flat_map(|details| details.field_violations)
+    };
+    let mut details = ErrorDetails::new();
+    let mut more = 0;
+    for violation in fields(&first) {
+        details.add_bad_request_violation(violation.field, violation.description);
+    }
+    for other in refusals {
+        more += 1;
+        for violation in fields(&other) {
+            details.add_bad_request_violation(violation.field, violation.description);
+        }
+    }
+    let text = match more {
+        0 => return Err(first),
+        more => format!("{} (and {more} more, see the details)", first.message()),
+    };
+    Err(Status::with_error_details(first.code(), text, details))
+}
+
 /// FAILED_PRECONDITION with each thing that stands in the way: its kind, its name and what to do about it.
 pub(super) fn in_the_way(why: &str, things: &[(String, String)], text: &str) -> Status {
     let mut details = reason(why, &[]);
@@ -56,7 +86,7 @@ pub(super) fn stale(resource: &str, current: &str, sent: &str) -> Status {
         "{resource} has changed since it was read (etag {current} now, {} sent); read it again and repeat the change",
         sent.escape_default()
     );
-    let facts = [("resource", resource), ("etag", current)];
+    let facts = [("resource", resource), ("etag", current), ("sent", sent)];
     refused(Code::Aborted, "STALE_ETAG", &facts, &text)
 }
 
@@ -148,8 +178,25 @@ pub(super) fn of_refusal(refusal: &Refusal) -> Status {
             let facts = [("request_id", request.as_str()), ("resource", &resource)];
             reason("REQUEST_UNDONE", &facts)
         }
-        Refusal::NotFound(name) => reason("NOT_FOUND", &[("name", name)]),
-        Refusal::Stale { .. } => reason("STALE_ETAG", &[]),
+        Refusal::NotFound(name) => {
+            let resource = format!("reservations/{name}");
+            reason("NOT_FOUND", &[("resource", &resource)])
+        }
+        Refusal::Stale {
+            id,
+            current,
+            expected,
+            ..
+        } => {
+            let resource = format!("reservations/{id}");
+            let (current, sent) = (current.to_string(), expected.to_string());
+            let facts = [
+                ("resource", resource.as_str()),
+                ("etag", &current),
+                ("sent", &sent),
+            ];
+            reason("STALE_ETAG", &facts)
+        }
         Refusal::FromConfigFile(_) => reason("FROM_CONFIG_FILE", &[]),
     };
     Status::with_error_details(code, text, details)

@@ -20,7 +20,7 @@ use crate::store::{Snapshot, Store};
 
 /// How many are read at once, and how many may wait for a reader.
 const CHUNK: usize = 256;
-const WAITING: usize = 64;
+const WAITING: usize = 8;
 
 type To = mpsc::Sender<Result<v1::WatchReservationsResponse, Status>>;
 

@@ -305,6 +305,7 @@ impl Committer {
                 {
                     if let Some(expected) = expected.filter(|e| *e != reservation.revision) {
                         return Err(Refusal::Stale {
+                            id: id.as_str().into(),
                             title: reservation.title().to_owned(),
                             current: reservation.revision,
                             expected,

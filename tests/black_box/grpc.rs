@@ -1,13 +1,12 @@
-//! The reservation API, by a client made from the contract and by one that knows nothing but reflection.
+//! The reservation API, by a client made from the contract.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 
 use bootjack_api::v1::reservation::Source;
 use bootjack_api::v1::{self, Reservation};
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
-use serde_json::{Value as Json, json};
+use serde_json::json;
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -988,96 +987,5 @@ fn clients_that_know_no_contract_can_ask_for_it_in_either_version() {
                 "{name} is not in {names:?}"
             );
         }
-    }
-}
-
-#[test]
-fn a_client_in_another_language_works_by_reflection_alone() {
-    let root = env!("CARGO_MANIFEST_DIR");
-    let script = format!("{root}/tests/grpc_client.py");
-    let venv = concat!(env!("CARGO_TARGET_TMPDIR"), "/grpc-client");
-    let made = (Command::new("/usr/bin/python3")
-        .args([&script, "setup", venv])
-        .output())
-    .expect("python3 runs");
-    assert!(
-        made.status.success(),
-        "{}",
-        String::from_utf8_lossy(&made.stderr)
-    );
-
-    let (netns, _client) = server_and_client("52:54:00:00:00:01");
-    for over in ["tcp", "unix"] {
-        let home = Home::new();
-        let (target, config) = match over {
-            "tcp" => {
-                let config = home.config("").replace(&home.api(), "127.0.0.1:50051");
-                ("127.0.0.1:50051".to_owned(), config)
-            }
-            _ => (home.api(), home.config("")),
-        };
-        let _service = Service::start(&netns, &home, &config);
-        let mut client = netns.command(&format!("{venv}/bin/python"));
-        let ran = client
-            .args([&script, "run", &target])
-            .output()
-            .expect("it runs");
-        assert!(
-            ran.status.success(),
-            "{over}: {}",
-            String::from_utf8_lossy(&ran.stderr)
-        );
-        let seen: Json = serde_json::from_slice(&ran.stdout).expect("JSON");
-        let services = seen["services"].as_array().expect("a list");
-        assert!(
-            services.contains(&json!("bootjack.v1.Reservations")),
-            "{services:?}"
-        );
-        assert_eq!(
-            seen["methods"],
-            json!([
-                "CreateReservation",
-                "BatchCreateReservations",
-                "GetReservation",
-                "ListReservations",
-                "UpdateReservation",
-                "DeleteReservation",
-                "WatchReservations"
-            ])
-        );
-        let mut created = seen["created"].clone();
-        let object = created
-            .as_object_mut()
-            .unwrap_or_else(|| panic!("{over}: {seen}"));
-        assert!(object.remove("create_time").is_some() && object.remove("update_time").is_some());
-        assert_eq!(
-            created,
-            json!({
-                "name": "reservations/node-12",
-                "mac": "52:54:00:00:00:0c",
-                "address": "198.18.0.12",
-                "hostname": "node-12",
-                "vars": { "ssh_key": "ssh-ed25519 AAAA me", "disks": [1.0, { "size": 2.5 }], "swap": false },
-                "etag": "1",
-                "source": "API",
-            })
-        );
-        assert_eq!(
-            seen["listed"],
-            json!({
-                "reservations": [seen["created"]],
-                "total_size": 1,
-                "resume_token": seen["listed"]["resume_token"],
-            })
-        );
-        assert_eq!(
-            seen["conflict"],
-            json!({
-                "code": "ALREADY_EXISTS",
-                "message": "reservation node-12: address 198.18.0.12 already belongs to node-12 (52:54:00:00:00:0c); pick another address or delete node-12",
-            })
-        );
-        assert_eq!(seen["deleted"], json!({}));
-        assert_eq!(seen["gone"]["code"], "NOT_FOUND");
     }
 }

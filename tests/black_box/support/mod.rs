@@ -5,6 +5,7 @@ pub mod auth;
 pub mod clients;
 pub mod dhcp;
 pub mod etcd;
+pub mod lab;
 pub mod load;
 pub mod netns;
 pub mod qemu;
