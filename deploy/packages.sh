@@ -101,10 +101,20 @@ on_debian() {
     say "reading package lists"
     "${apt[@]}" update >"$log" 2>&1 ||
         { cat "$log" >&2; fail "apt-get update failed; check the machine's apt sources and network"; }
-    say "installing: $missing"
-    # shellcheck disable=SC2086  # words are package names
-    "${apt[@]}" install $missing >"$log" 2>&1 ||
-        { cat "$log" >&2; fail "apt-get could not install: $missing; on Ubuntu the universe component must be enabled"; }
+    # What is there in a version that does not go with the others (from backports, say) is removed by apt for their sake, and
+    # installed again in one that does.
+    local _
+    for _ in first second; do
+        say "installing: $missing"
+        # shellcheck disable=SC2086  # words are package names
+        "${apt[@]}" install $missing >"$log" 2>&1 ||
+            { cat "$log" >&2; fail "apt-get could not install: $missing; on Ubuntu the universe component must be enabled"; }
+        # shellcheck disable=SC2046  # words are package names
+        missing=$(missing_of $(for group in "$@"; do packages_of "$group"; done))
+        [ -n "$missing" ] || return 0
+        missing=${missing//$'\n'/ }
+    done
+    fail "apt-get says that it has installed them, and they are not there: $missing"
 }
 
 [ $# -gt 0 ] || fail "wanted one or more groups out of: build lab lab-aarch64 test bench, got none"
