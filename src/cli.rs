@@ -1,6 +1,7 @@
 //! What was typed, and the exit status it ends with.
 
 mod artifact;
+mod doctor;
 mod documents;
 mod store;
 
@@ -85,6 +86,21 @@ enum Command {
             default_value = "/etc/bootjack/bootjackd.toml"
         )]
         config: PathBuf,
+    },
+    /// List what the service needs and how it stands here: rights, ports, interfaces, directories, certificates, other servers.
+    ///
+    /// Each need is good, degraded (the service runs, and what follows is said) or missing. Exit status 1 if something is missing.
+    Doctor {
+        /// The configuration file.
+        #[arg(
+            long,
+            value_name = "FILE",
+            default_value = "/etc/bootjack/bootjackd.toml"
+        )]
+        config: PathBuf,
+        /// How it is written.
+        #[arg(long, value_enum, default_value_t = Output::Text)]
+        output: Output,
     },
     /// Report every problem of the configuration file and of the profiles it names; start nothing.
     Check {
@@ -174,6 +190,7 @@ pub fn main() -> ExitCode {
         Command::Check { config } => done(check(&config)),
         Command::Explain(asked) => done(explain(&asked)),
         Command::Health { config } => done(health(&config)),
+        Command::Doctor { config, output } => doctor::run(&config, output),
         Command::Render(asked) => done(documents::render(&asked)),
         Command::Lint(asked) => documents::lint(&asked),
         Command::Artifact(asked) => done(artifact::run(asked)),
@@ -313,13 +330,16 @@ fn parse_option(text: &str) -> anyhow::Result<(u8, Vec<u8>)> {
 fn serve(config: &Path, format: LogFormat, filter: &str) -> anyhow::Result<()> {
     start_log(format, filter)?;
     let loaded = app::load(config)?;
+    let keys = app::Keys::read(&loaded.config)?;
+    // Threads get their rights from this one.
+    app::privileges::become_nobody_in_particular(&loaded.config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     let done = runtime.block_on(async {
         let stop = CancellationToken::new();
         stop_on_signals(stop.clone())?;
-        app::serve(loaded, stop).await
+        app::serve(loaded, keys, stop).await
     });
     runtime.shutdown_background();
     done

@@ -11,7 +11,7 @@
 //! floor 4  main  app/  cli                                       start, wire, drain, exit
 //! floor 3  dhcp/{server,peers,rogue,prober}  ndp/server  tftp/{server,session,places,content}
 //!          http/{server,machine,attempt,files,artifacts,connections,pace,tls,secrets}
-//!          grpc/{server,listen,accept,connection,convert,errors,filter,paging,mask,values}
+//!          grpc/{server,listen,accept,connection,access,convert,errors,filter,paging,mask,values}
 //!          grpc/{dhcp,replicas,machines,machine_filter,events,leases,lease_filter,lease_message,lease_watch,operations}
 //!          grpc/{reservations,reservation_filter,reservation_watch,batch,profiles,profile_message,artifacts,server_info}
 //!                                                                the shells: bytes in, bytes out

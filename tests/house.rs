@@ -55,6 +55,7 @@ const ROOMS: &[Room] = &[
             "grpc/listen",
             "grpc/accept",
             "grpc/connection",
+            "grpc/access",
             "grpc/artifacts",
             "grpc/batch",
             "grpc/dhcp",

@@ -1,7 +1,10 @@
 //! The gRPC contract of Bootjack: package `bootjack.v1`, as published in `api/proto`.
 //!
 //! In: nothing. Out: the messages, the client and the server trait generated from the `.proto` files, whose comments are the
-//! manual. This crate is a leaf: the service and the CLI share it and it knows neither.
+//! manual; and in `access` what `bootjack auth` writes and the service reads. This crate is a leaf: the service and the CLI share
+//! it and it knows neither.
+
+pub mod access;
 
 /// Package `bootjack.v1`.
 #[allow(clippy::doc_lazy_continuation, clippy::doc_overindented_list_items)]

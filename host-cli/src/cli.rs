@@ -1,5 +1,6 @@
 //! What was typed.
 
+mod auth;
 mod files;
 mod reservation;
 mod services;
@@ -16,6 +17,7 @@ use crate::exit::{Exit, Failure};
 use crate::qemu::{Arch, Firmware};
 use crate::server::{Access, Place, Server};
 
+pub use self::auth::{AuthArgs, AuthCommand, InitArgs, IssueArgs};
 pub use self::files::{ApplyArgs, FileArgs, ImportArgs, ImportFrom};
 pub use self::reservation::{CreateArgs, FieldArgs, ReservationCommand, UpdateArgs};
 pub use self::services::{
@@ -223,6 +225,10 @@ pub enum Command {
         #[command(flatten)]
         args: WaitArgs,
     },
+
+    /// Who may use the API over a network: certificates and tokens, made and revoked in a directory of yours
+    #[command(after_help = Exit::help())]
+    Auth(AuthArgs),
 
     /// Boot a virtual machine from the network, here and now, in a network of its own
     #[command(after_help = Exit::help())]
@@ -471,9 +477,10 @@ pub fn parse() -> Cli {
     let mut command = command();
     let matches = command.get_matches_mut();
     // A flag that would be ignored is refused.
-    if let Some((verb @ ("lab" | "completion" | "man"), _)) = matches.subcommand() {
+    if let Some((verb @ ("auth" | "lab" | "completion" | "man"), _)) = matches.subcommand() {
         for flag in ["server", "ca", "cert", "key", "token_file", "output"] {
-            if matches.value_source(flag) == Some(ValueSource::CommandLine) {
+            let has_meaning = (verb, flag) == ("auth", "output");
+            if matches.value_source(flag) == Some(ValueSource::CommandLine) && !has_meaning {
                 let flag = flag.replace('_', "-");
                 let text = format!("--{flag} has no meaning for `bootjack {verb}`");
                 command
@@ -526,7 +533,11 @@ impl Command {
             | Self::Diff { api, .. }
             | Self::Import { api, .. }
             | Self::Wait { api, .. } => Some(api),
-            Self::Lab(_) | Self::Image { .. } | Self::Man { .. } | Self::Completion { .. } => None,
+            Self::Auth(_)
+            | Self::Lab(_)
+            | Self::Image { .. }
+            | Self::Man { .. }
+            | Self::Completion { .. } => None,
         }
     }
 }
@@ -534,12 +545,18 @@ impl Command {
 impl Cli {
     /// How answers are printed.
     pub fn format(&mut self) -> Format {
+        if let Command::Auth(auth) = &self.command {
+            return auth.format();
+        }
         let api = self.command.api();
         api.map_or(Format::Table, |api| api.format())
     }
 
     /// What stands after the verb wins.
     fn merged(mut self) -> Self {
+        if let Command::Auth(auth) = &mut self.command {
+            auth.output = auth.output.or(self.api.output);
+        }
         if let Some(api) = self.command.api() {
             api.server = api.server.take().or(self.api.server.take());
             api.access = std::mem::take(&mut api.access).or(self.api.access.clone());

@@ -10,6 +10,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod apply;
+mod auth;
 mod cli;
 mod client;
 mod commands;
@@ -80,6 +81,10 @@ fn main() -> ExitCode {
             .and_then(|server| commands::apply::diff(&args, &server, api.format())),
         Command::Import { api, args } => {
             commands::import::run(&args, || api.server(), api.format())
+        }
+        Command::Auth(args) => {
+            let format = args.format();
+            commands::auth::run(args, format)
         }
         Command::Lab(args) => commands::lab::run(&args),
         Command::Image { command } => commands::image::run(&command),

@@ -36,7 +36,7 @@ pub struct Bound {
 pub async fn bind(config: &Config) -> anyhow::Result<Bound> {
     let mut grpc = Vec::new();
     for place in &config.grpc.listen {
-        let bound = grpc::listen::bind(place)
+        let bound = grpc::listen::bind(place, config.grpc.socket_group.as_deref())
             .await
             .map_err(|error| cannot_listen("grpc", &place.to_string(), &error))?;
         let reason = match config.grpc.is_default {

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use super::capabilities::survey;
 use crate::config::{self, Backend, Config};
 use crate::grpc::server_info::{Degraded, Facts};
+use crate::model::{Capability, Standing};
 use crate::store::Store;
 
 /// The facts of a service of this configuration.
 pub(super) fn of(config: &Config, store: &Store) -> Facts {
-    let store = store.clone();
+    let (store, own) = (store.clone(), config.clone());
     Facts {
         backend: match config.store.backend {
             Backend::Sled => "sled",
@@ -17,9 +19,19 @@ pub(super) fn of(config: &Config, store: &Store) -> Facts {
         config: Arc::new(config::effective::of(config)),
         degraded: Arc::new(move || {
             let found = [store_in_trouble(&store), store_away(&store)];
-            found.into_iter().flatten().collect()
+            let needs = survey(&own).into_iter().filter_map(not_good);
+            found.into_iter().flatten().chain(needs).collect()
         }),
     }
+}
+
+fn not_good(need: Capability) -> Option<Degraded> {
+    (need.state != Standing::Good).then(|| Degraded {
+        capability: need.name.to_owned(),
+        state: need.detail,
+        consequence: need.consequence,
+        next_step: need.next_step,
+    })
 }
 
 fn store_in_trouble(store: &Store) -> Option<Degraded> {

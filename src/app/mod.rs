@@ -3,15 +3,21 @@
 
 pub mod artifacts;
 mod bind;
+pub mod capabilities;
 mod directory;
+pub mod doctor;
 mod documents;
 mod explain;
 mod facts;
 mod health;
 mod keep;
+mod keys;
 mod load;
+mod notify;
 mod port;
 mod ports;
+pub mod privileges;
+mod reach;
 mod reload;
 mod replicas;
 mod standing;
@@ -29,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::documents::{Rendered, Wanted, lint, render};
 pub use self::explain::{Asked, explain};
 pub use self::health::health;
+pub use self::keys::Keys;
 pub use self::load::{BadConfig, Loaded, load};
 use self::ports::Ports;
 use crate::artifact::store::Artifacts;
@@ -45,7 +52,7 @@ use crate::store::profiles::Places;
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// Runs the service until it is asked to stop; everything acknowledged is on disk when it returns.
-pub async fn serve(loaded: Loaded, asked: CancellationToken) -> anyhow::Result<()> {
+pub async fn serve(loaded: Loaded, keys: Keys, asked: CancellationToken) -> anyhow::Result<()> {
     let Loaded { config, catalog } = loaded;
     let replica = replicas::of(&config)?;
     // A replica leaves before it stops.
@@ -75,7 +82,14 @@ pub async fn serve(loaded: Loaded, asked: CancellationToken) -> anyhow::Result<(
 
     let config = Arc::new(config);
     let known = replica.as_ref().map(|replica| replica.known());
-    let ports = Ports::open(config.clone(), store.clone(), known, stop.clone()).await?;
+    let ports = Ports::open(
+        config.clone(),
+        keys.http,
+        store.clone(),
+        known,
+        stop.clone(),
+    )
+    .await?;
     let bound = bind::bind(&config).await?;
     let mut tasks: JoinSet<anyhow::Result<()>> = JoinSet::new();
     let places = Places {
@@ -118,6 +132,8 @@ pub async fn serve(loaded: Loaded, asked: CancellationToken) -> anyhow::Result<(
         store: store.clone(),
         timeline,
         explainer,
+        config: config.grpc.clone(),
+        credentials: keys.grpc,
         replicas: grpc::replicas::Service { desk },
         places,
         artifacts: Artifacts::new(&config.artifacts_dir()),
@@ -134,9 +150,12 @@ pub async fn serve(loaded: Loaded, asked: CancellationToken) -> anyhow::Result<(
         reservations: store.catalog().len(),
         leases: store.bindings().len(),
     });
+    notify::ready();
+    tokio::spawn(notify::keep_alive(stop.clone()));
 
     let ended = run(&mut tasks, &stop).await;
     let stopping = Instant::now();
+    notify::stopping();
     drain(tasks).await;
     tokio::task::spawn_blocking(move || {
         timeline_writer.close();

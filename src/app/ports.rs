@@ -28,6 +28,7 @@ use crate::grpc::server::ServerIds;
 use crate::http::pace::Pace;
 use crate::http::tls::Tls;
 use crate::model::Event;
+use crate::net::tls::Shown;
 use crate::net::watch::Watch;
 use crate::net::{Interface, interfaces};
 use crate::observe::emit;
@@ -80,6 +81,7 @@ impl Ports {
     /// Listens wherever the configuration says.
     pub async fn open(
         config: Arc<Config>,
+        certificate: Option<Arc<Shown>>,
         store: Store,
         replicas: Option<Arc<Known>>,
         stop: CancellationToken,
@@ -107,10 +109,7 @@ impl Ports {
             gives_addresses: config.dhcp.mode == Mode::Server,
             pace: Pace::new(config.http.rate_limit_mib),
         };
-        let tls = match &config.http.tls {
-            Some(tls) => Some(Tls::new(&tls.certificate, &tls.key)?),
-            None => None,
-        };
+        let tls = certificate.map(Tls::new).transpose()?;
         let directory = config.http.files.as_deref();
         let artifacts = served_artifacts(&config)?;
         let documents =

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::notify;
 use crate::catalog::{Catalog, Refusal};
 use crate::lint::Severity;
 use crate::lint::machine::{broken, survey};
@@ -55,7 +56,9 @@ impl Reloader {
             seen.clone_from(&now);
             if is_asked || (has_settled && read.as_ref() != Some(&now)) {
                 read = Some(now);
+                notify::reloading();
                 self.reload(is_asked).await;
+                notify::ready();
             }
         }
     }

@@ -53,7 +53,17 @@ pub fn of(config: &Config) -> Value {
             "max_transfers_per_client": config.tftp.max_transfers_per_client,
         },
         "http": http(&config.http),
-        "grpc": { "listen": listen },
+        "grpc": {
+            "listen": listen,
+            "auth": config.grpc.auth,
+            "certificate": config.grpc.certificate.as_ref().map(|(certificate, _)| certificate),
+            "key": config.grpc.certificate.as_ref().map(|(_, key)| key),
+            "socket_group": config.grpc.socket_group,
+            "socket_scope": config.grpc.socket_scope.as_str(),
+            "rate_limit": config.grpc.rate_limit,
+            "audit_log": config.grpc.audit_log,
+        },
+        "process": { "user": config.process.user },
         "boot": {
             "programs": config.boot.programs,
             "profiles": config.boot.profiles,

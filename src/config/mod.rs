@@ -26,7 +26,7 @@ use self::classes::read_classes;
 pub use self::etcd::{Backend, Etcd};
 use self::groups::read_groups;
 use self::grpc::read_grpc;
-pub use self::grpc::{Grpc, GrpcListen};
+pub use self::grpc::{DEFAULT_GRPC_RATE_LIMIT, Grpc, GrpcListen};
 pub use self::layers::read_local_boot;
 use self::layers::read_options;
 use self::reader::{At, Problem, Reader, Section};
@@ -48,6 +48,8 @@ pub const DEFAULT_DATA_DIR: &str = "/var/lib/bootjack";
 pub const DEFAULT_GRPC_LISTEN: &str = "unix:/run/bootjack/api.sock";
 /// Where Debian's and Ubuntu's `ipxe` package puts the network boot programs.
 pub const DEFAULT_PROGRAMS: &str = "/usr/lib/ipxe";
+/// Whom a service that root started becomes, if there is somebody of that name.
+pub const DEFAULT_USER: &str = "bootjack";
 /// The profile that machines in rescue boot.
 pub const DEFAULT_RESCUE_PROFILE: &str = "rescue";
 /// Four racks of racks that power on at once.
@@ -70,6 +72,7 @@ pub struct Config {
     pub grpc: Grpc,
     pub boot: Boot,
     pub admin: Admin,
+    pub process: Process,
     /// Where secrets are that reservations made over the API may name; without it they may name none.
     pub secrets_dir: Option<PathBuf>,
     /// Variables for every machine.
@@ -158,6 +161,14 @@ pub struct Admin {
     pub listen: Option<SocketAddr>,
 }
 
+/// Whom the service becomes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Process {
+    /// A name, or numbers: `UID:GID`. Root stays root where nobody is called so and nothing was configured.
+    pub user: String,
+    pub is_default: bool,
+}
+
 /// Reads the file's text: what it says, as far as it says it well, and every problem in it. With `profiles` (by name),
 /// reservations are held against them too.
 pub fn read(text: &str, profiles: Option<&BTreeMap<String, Profile>>) -> (Config, Vec<Problem>) {
@@ -231,7 +242,12 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
     let http_listen = listen(&mut http, "http.listen", "198.18.0.1:80");
     let mut admin = root.section("admin");
     let admin_listen = listen(&mut admin, "admin.listen", "127.0.0.1:9469");
-    for section in [&tftp, &http, &boot, &admin, &secrets] {
+    let mut process = root.section("process");
+    let user = process.text("user").map(|at| {
+        lines.insert("process.user", at.line);
+        at.value
+    });
+    for section in [&tftp, &http, &boot, &admin, &secrets, &process] {
         section.finish();
     }
 
@@ -277,6 +293,10 @@ fn read_root(root: &mut Section, profiles: Option<&BTreeMap<String, Profile>>) -
         },
         admin: Admin {
             listen: admin_listen,
+        },
+        process: Process {
+            is_default: user.is_none(),
+            user: user.unwrap_or_else(|| DEFAULT_USER.to_owned()),
         },
         secrets_dir,
         vars,

@@ -1,45 +1,61 @@
-//! One connection, whatever it came over. In: octets. Out: the same, and who is at the other end.
+//! One connection, whatever it came over. In: octets. Out: the same, and who is at the other end. It ends where its time is over:
+//! a stranger's after a while, anybody's when what it was let in for is revoked.
 
+use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 use tonic::transport::server::Connected;
 
+use super::access::identity::{Certified, Unknown};
+use super::access::visitors::Visit;
+
 /// What octets travel on.
-trait Octets: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Octets: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Octets for T {}
 
 /// A connection that is served.
-pub struct Connection {
+pub(super) struct Connection {
     stream: Box<dyn Octets>,
     peer: Peer,
+    /// Ready when it is over.
+    over: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 /// Who is at the other end, as far as the connection itself says it.
 #[derive(Clone, Debug)]
-pub enum Peer {
-    Tcp,
-    Unix,
+pub(crate) struct Peer {
+    pub(super) via: Via,
+    pub(super) visit: Arc<Visit>,
+}
+
+/// What a connection came over.
+#[derive(Clone, Debug)]
+pub(super) enum Via {
+    /// A unix socket, and whose process is at the other end as the kernel knows it.
+    Unix { uid: u32, pid: Option<i32> },
+    /// Loopback.
+    Plain(SocketAddr),
+    /// TLS; with the client's certificate, or why it is no good, if it showed one.
+    Tls(SocketAddr, Option<Result<Certified, Unknown>>),
 }
 
 impl Connection {
-    pub(super) fn tcp(stream: TcpStream) -> io::Result<Self> {
-        // Nagle's algorithm would hold each small answer back for 40 ms.
-        stream.set_nodelay(true)?;
-        Ok(Self {
-            stream: Box::new(stream),
-            peer: Peer::Tcp,
-        })
+    pub(super) fn new(stream: Box<dyn Octets>, via: Via, visit: Arc<Visit>) -> Self {
+        let over = Box::pin(visit.clone().until_over());
+        let peer = Peer { via, visit };
+        Self { stream, peer, over }
     }
 
-    pub(super) fn unix(stream: UnixStream) -> Self {
-        Self {
-            stream: Box::new(stream),
-            peer: Peer::Unix,
+    fn end_if_over(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        match self.over.as_mut().poll(context) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(()) => Err(io::ErrorKind::ConnectionAborted.into()),
         }
     }
 }
@@ -58,6 +74,7 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.end_if_over(context)?;
         Pin::new(&mut *self.stream).poll_read(context, buffer)
     }
 }

@@ -12,7 +12,9 @@ use crate::config::GrpcListen;
 
 /// A socket that waits to be served on.
 pub enum Bound {
+    /// On loopback, without TLS.
     Tcp(TcpListener),
+    Tls(TcpListener),
     Unix(UnixListener, SocketFile),
 }
 
@@ -27,14 +29,35 @@ impl Drop for SocketFile {
 }
 
 /// Binds; a socket file that nobody listens on is left from a crash, and replaced.
-pub async fn bind(listen: &GrpcListen) -> io::Result<Bound> {
+/// Members of `group` may open it, if there is one.
+pub async fn bind(listen: &GrpcListen, group: Option<&str>) -> io::Result<Bound> {
     match listen {
         GrpcListen::Tcp(address) => Ok(Bound::Tcp(TcpListener::bind(address).await?)),
-        GrpcListen::Unix(path) => Ok(Bound::Unix(
-            bind_unix(path).await?,
-            SocketFile(path.clone()),
-        )),
+        GrpcListen::Tls(address) => Ok(Bound::Tls(TcpListener::bind(address).await?)),
+        GrpcListen::Unix(path) => {
+            let listener = bind_unix(path).await?;
+            let file = SocketFile(path.clone());
+            if let Some(group) = group {
+                open_to(path, group)?;
+            }
+            Ok(Bound::Unix(listener, file))
+        }
     }
+}
+
+/// Lets the members of a group use the socket.
+fn open_to(path: &Path, group: &str) -> io::Result<()> {
+    let gid = crate::net::group(group).ok_or_else(|| {
+        let text = format!("grpc.socket_group: there is no group {group}");
+        io::Error::new(io::ErrorKind::NotFound, text)
+    })?;
+    std::os::unix::fs::chown(path, None, Some(gid)).map_err(|error| {
+        let text = format!(
+            "grpc.socket_group: cannot give the socket to {group}: {error}; the service's user must be a member"
+        );
+        io::Error::new(error.kind(), text)
+    })?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o660))
 }
 
 impl Bound {
@@ -42,14 +65,19 @@ impl Bound {
     pub fn address(&self) -> io::Result<String> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(|address| address.to_string()),
+            Self::Tls(listener) => listener
+                .local_addr()
+                .map(|address| format!("tls:{address}")),
             Self::Unix(_, file) => Ok(format!("unix:{}", file.0.display())),
         }
     }
 }
 
 async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    if let Some(directory) = path.parent() {
+    if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
         std::fs::create_dir_all(directory)?;
+        // The socket itself says who may use it.
+        std::fs::set_permissions(directory, Permissions::from_mode(0o755))?;
     }
     let listener = match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {

@@ -1,7 +1,9 @@
-//! gRPC (`bootjack.v1`). `listen` binds, `accept` takes connections, `connection` is one; `server` says which services there are, each in
-//! a file of its name. `errors` turns refusals into statuses; `filter`, `paging`, `mask` and `values` are what calls have in common.
+//! gRPC (`bootjack.v1`). `listen` binds, `accept` takes connections, `connection` is one; `access` stands before every call and says
+//! who may what; `server` says which services there are, each in a file of its name. `errors` turns refusals into statuses;
+//! `filter`, `paging`, `mask` and `values` are what calls have in common.
 
 mod accept;
+pub mod access;
 mod artifacts;
 mod batch;
 mod connection;

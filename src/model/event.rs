@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use serde::Serialize;
+
 use super::{ClientArch, NakReason, Silence, Subject};
 
 /// One outcome. `observe::emit` makes a log line and a counter of it; nothing else logs.
@@ -146,6 +148,22 @@ pub enum Event {
     },
     /// Machines that looked for an IPv6 router were told that there is none.
     NoRouterAdvertised { iface: String },
+    /// A call over gRPC that would write was made, or refused.
+    Audited(Audit),
+    /// A call over gRPC, or a connection, was refused; one of a flood is counted and not told.
+    CallRefused {
+        who: String,
+        from: String,
+        method: String,
+        reason: &'static str,
+        is_flood: bool,
+    },
+    /// Whom the service runs as, with what; and why it is root, if it should not be.
+    RunsAs {
+        user: String,
+        capabilities: String,
+        stayed: Option<String>,
+    },
     /// Something that an operator should know at start.
     Noticed { about: &'static str, detail: String },
     /// A human must act.
@@ -164,6 +182,34 @@ impl Event {
             _ => None,
         }
     }
+}
+
+/// Who changed what over gRPC, or would have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Audit {
+    /// `certificate NAME`, `token NAME`, `uid NUMBER`, `anybody` or `stranger`.
+    pub who: String,
+    /// An address with its port, or a process id.
+    pub from: String,
+    /// Such as `bootjack.v1.Reservations/DeleteReservation`.
+    pub method: String,
+    /// Such as `reservations/node-1`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// How many resources, of a batch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<usize>,
+    /// The status: `OK`, `PERMISSION_DENIED`, …
+    pub outcome: String,
+    /// Why it was not let in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The resource's etag after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// The client's, or one made for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
 }
 
 /// What is known of one DHCP packet.

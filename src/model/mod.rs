@@ -3,6 +3,7 @@
 //! worse one).
 
 mod arch;
+mod capability;
 mod class;
 mod event;
 mod group;
@@ -21,8 +22,9 @@ mod timeline;
 mod uuid;
 
 pub use arch::{ClientArch, Cpu, Firmware};
+pub use capability::{Capability, Standing};
 pub use class::{Class, Match};
-pub use event::{Dhcp, Ended, Event, Transfer};
+pub use event::{Audit, Dhcp, Ended, Event, Transfer};
 pub use group::{Group, Labels, check_label};
 pub use lease::{BindingChange, ClientKey, Lease, LeaseState, OFFER_HOLD_SECS};
 pub use mac::{MacAddr, MalformedMac};

@@ -1,9 +1,11 @@
-//! Sockets that the standard library does not have: DHCP's, bound to one interface and told where each datagram was sent, and
-//! raw frames to clients that have no address yet.
+//! Sockets that the standard library does not have: DHCP's, bound to one interface and told where each datagram was sent, and raw
+//! frames to clients that have no address yet. And certificates, as TLS shows them.
 
 pub mod arp;
 mod batch;
 pub mod icmp;
+mod reserve;
+pub mod tls;
 pub mod udp;
 pub mod watch;
 
@@ -14,14 +16,15 @@ use std::os::fd::AsRawFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::socket::{SockaddrIn, setsockopt, sockopt};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
 pub use self::batch::Inbox;
 use self::batch::{Message, Name, name_of};
+pub use self::reserve::{left as reserved_sockets, reserve};
 use crate::model::MacAddr;
 
 /// Room for the bursts of a rack that powers on at once.
-const RECEIVE_BUFFER: usize = 8 << 20;
+pub const RECEIVE_BUFFER: usize = 8 << 20;
 
 /// One of this machine's IPv4 interfaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +70,20 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
     Ok(interfaces)
 }
 
+/// The number of a group, by its name or as it is.
+pub fn group(name: &str) -> Option<u32> {
+    if let Ok(number) = name.parse() {
+        return Some(number);
+    }
+    let found = nix::unistd::Group::from_name(name).ok()?;
+    found.map(|group| group.gid.as_raw())
+}
+
+/// Whether frames can be sent: what a raw socket is needed for.
+pub fn raw_socket() -> io::Result<()> {
+    Socket::new(Domain::PACKET, Type::DGRAM, None).map(drop)
+}
+
 /// Unix time in seconds.
 pub fn now_secs() -> u64 {
     SystemTime::now()
@@ -103,13 +120,13 @@ impl DhcpSocket {
     /// Binds to `port` of the interface. Nobody else may have that port there, so that two servers never share clients unseen.
     /// `receive` waits for `patience` at most.
     pub fn bind(interface: &str, port: u16, patience: Duration) -> io::Result<Self> {
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+        let socket = reserve::udp()?;
         socket.bind_device(Some(interface.as_bytes()))?;
         socket.set_broadcast(true)?;
         socket.set_read_timeout(Some(patience))?;
         // Best effort: without CAP_NET_ADMIN the kernel's own limit stays.
         if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
-            let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+            udp::grow(&socket, RECEIVE_BUFFER);
         }
         setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
         socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port).into())?;

@@ -17,7 +17,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// Room for the requests of a rack that powers on at once, and for the windows of many transfers.
-const BUFFER: usize = 4 << 20;
+pub(super) const BUFFER: usize = 4 << 20;
 
 /// How often, and how long after, a datagram is tried again for which the socket has no room.
 const SEND_TRIES: u32 = 20;
@@ -44,7 +44,11 @@ pub struct Received {
 impl UdpPort {
     /// Listens: the socket is told where each datagram was sent to.
     pub fn listen(address: SocketAddr) -> io::Result<Self> {
-        let socket = open(address)?;
+        let socket = match address {
+            SocketAddr::V4(_) => super::reserve::udp()?,
+            SocketAddr::V6(_) => open(address)?,
+        };
+        socket.set_nonblocking(true)?;
         if address.is_ipv4() {
             setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
         } else {
@@ -52,7 +56,7 @@ impl UdpPort {
         }
         // Best effort: without CAP_NET_ADMIN the kernel's own limits stay.
         if setsockopt(&socket, sockopt::RcvBufForce, &BUFFER).is_err() {
-            let _ = socket.set_recv_buffer_size(BUFFER);
+            grow(&socket, BUFFER);
         }
         if setsockopt(&socket, sockopt::SndBufForce, &BUFFER).is_err() {
             let _ = socket.set_send_buffer_size(BUFFER);
@@ -181,6 +185,13 @@ pub fn path_mtu(local: IpAddr, peer: SocketAddr) -> io::Result<u32> {
         return Err(io::Error::last_os_error());
     }
     u32::try_from(mtu).map_err(io::Error::other)
+}
+
+/// As far as the system's limit goes; a larger one stays as it is.
+pub(super) fn grow(socket: &Socket, size: usize) {
+    if socket.recv_buffer_size().is_ok_and(|now| now < size) {
+        let _ = socket.set_recv_buffer_size(size);
+    }
 }
 
 fn open(address: SocketAddr) -> io::Result<Socket> {

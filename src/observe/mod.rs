@@ -111,6 +111,40 @@ pub fn emit(event: &Event) {
             path,
             reason,
         } => tracing::warn!(protocol, %client, path, reason, "refused"),
+        Event::Audited(audit) => tracing::info!(
+            target: "audit",
+            who = audit.who,
+            from = audit.from,
+            method = audit.method,
+            resource = audit.resource,
+            resources = audit.resources,
+            outcome = audit.outcome,
+            reason = audit.reason,
+            revision = audit.revision,
+            request_id = audit.request_id,
+            "audited"
+        ),
+        Event::RunsAs {
+            user,
+            capabilities,
+            stayed: None,
+        } => tracing::info!(user, capabilities, "runs as"),
+        Event::RunsAs {
+            user,
+            capabilities,
+            stayed: Some(reason),
+        } => tracing::warn!(user, capabilities, reason, "runs as"),
+        Event::CallRefused { is_flood: true, .. } => {}
+        Event::CallRefused {
+            who,
+            from,
+            method,
+            reason,
+            ..
+        } => {
+            let method = Some(method.as_str()).filter(|method| !method.is_empty());
+            tracing::warn!(protocol = "grpc", who, from, method, reason, "refused");
+        }
         Event::Rendered {
             document,
             machine,
@@ -271,6 +305,10 @@ fn count(event: &Event) {
         Event::RequestRefused { protocol, .. } => {
             counter!("bootjack_refused_requests_total", "protocol" => *protocol).increment(1);
         }
+        Event::Audited(_) => counter!("bootjack_grpc_writes_total").increment(1),
+        Event::CallRefused { reason, .. } => {
+            counter!("bootjack_grpc_refusals_total", "reason" => *reason).increment(1);
+        }
         Event::Barred { protocol, .. } => {
             counter!("bootjack_barred_requests_total", "protocol" => *protocol).increment(1);
         }
@@ -306,6 +344,7 @@ fn count(event: &Event) {
         | Event::Replicas { .. }
         | Event::DocumentBroken { .. }
         | Event::InstallEnded { .. }
+        | Event::RunsAs { .. }
         | Event::Noticed { .. }
         | Event::Failed { .. } => {}
     }

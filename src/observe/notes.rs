@@ -179,6 +179,9 @@ pub fn of(event: &Event) -> Option<Note> {
         | Event::DocumentBroken { .. }
         | Event::InstallEnded { .. }
         | Event::Ready { .. }
+        | Event::Audited(_)
+        | Event::RunsAs { .. }
+        | Event::CallRefused { .. }
         | Event::Stopped { .. }
         | Event::Revoked { .. }
         | Event::SetAside { .. }

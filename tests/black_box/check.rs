@@ -122,7 +122,7 @@ listen = "198.18.0.1:80"
         &said_of(&Home::new(), config),
         &[
             "line 1, dat_dir: unknown key; did you mean data_dir?",
-            "line 2, wholly_unknown: unknown key; known here: boot, data_dir, tftp, http, secrets, admin, dhcp, grpc, artifacts, artifact, store, options, subnet, class, vars, group, reservation",
+            "line 2, wholly_unknown: unknown key; known here: boot, data_dir, tftp, http, secrets, admin, process, dhcp, grpc, artifacts, artifact, store, options, subnet, class, vars, group, reservation",
             "line 4, dhcp.interface: unknown key; did you mean dhcp.interfaces?",
             "line 7, subnet[0].ruoter: unknown key; did you mean subnet[0].router?",
             "line 9, tftp.lissten: unknown key; did you mean tftp.listen?",
@@ -381,15 +381,15 @@ fn listen_addresses_must_be_addresses_and_the_api_must_not_be_open_to_a_network(
     for (grpc, why) in [
         (
             "0.0.0.0:50051".to_owned(),
-            "0.0.0.0:50051 would open the reservation API to everyone on that network without any authentication; use a loopback address or unix:PATH".to_owned(),
+            "0.0.0.0:50051 would open the reservation API to everyone on that network without any authentication; use a loopback address or unix:PATH, or name in grpc.auth what bootjack auth init makes".to_owned(),
         ),
         (
             "198.18.0.1:50051".to_owned(),
-            "198.18.0.1:50051 would open the reservation API to everyone on that network without any authentication; use a loopback address or unix:PATH".to_owned(),
+            "198.18.0.1:50051 would open the reservation API to everyone on that network without any authentication; use a loopback address or unix:PATH, or name in grpc.auth what bootjack auth init makes".to_owned(),
         ),
         (
             "[::]:50051".to_owned(),
-            "[::]:50051 would open the reservation API to everyone on that network without any authentication; use a loopback address or unix:PATH".to_owned(),
+            "[::]:50051 would open the reservation API to everyone on that network without any authentication; use a loopback address or unix:PATH, or name in grpc.auth what bootjack auth init makes".to_owned(),
         ),
         (
             "unix:api.sock".to_owned(),
@@ -397,7 +397,7 @@ fn listen_addresses_must_be_addresses_and_the_api_must_not_be_open_to_a_network(
         ),
         (
             "localhost:50051".to_owned(),
-            "`localhost:50051` does not parse: neither unix:PATH nor ADDRESS:PORT; write it like unix:/run/bootjack/api.sock or 127.0.0.1:50051".to_owned(),
+            "`localhost:50051` does not parse: neither unix:PATH nor ADDRESS:PORT nor tls:ADDRESS:PORT; write it like unix:/run/bootjack/api.sock or 127.0.0.1:50051".to_owned(),
         ),
         (
             format!("unix:/{long}"),

@@ -807,8 +807,8 @@ fn a_message_that_is_too_large_is_refused_and_hurts_nobody() {
     let mut large = node(12);
     large
         .vars
-        .insert("v".to_owned(), text(&"x".repeat(5 << 20)));
-    let status = server.api.create(large).expect_err("5 MiB");
+        .insert("v".to_owned(), text(&"x".repeat(20 << 20)));
+    let status = server.api.create(large).expect_err("20 MiB");
     assert!(
         matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted),
         "{status:?}"

@@ -5,6 +5,7 @@
 
 mod apply;
 mod artifact;
+mod auth;
 mod check;
 mod cli;
 mod cli_verbs;
@@ -32,6 +33,7 @@ mod import;
 mod interfaces;
 mod lifecycle;
 mod metrics;
+mod privileges;
 mod profiles;
 mod replicas;
 mod replicas_group;

@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod artifact;
+pub mod auth;
 pub mod completion;
 pub mod image;
 pub mod import;

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bootjack_api::v1;
@@ -11,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use prost_types::FieldMask;
 use tokio::runtime::Runtime;
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use super::netns::Netns;
 use super::service::Home;
@@ -197,10 +198,13 @@ type Answer<T> = Result<T, Status>;
 impl Api {
     /// Over the socket of `Home::config`.
     pub fn unix(home: &Home) -> Self {
-        Self::made(async {
-            let endpoint = Endpoint::from_shared(home.api()).expect("an address");
-            endpoint.connect().await.expect("gRPC listens")
-        })
+        Self::at(&home.api())
+    }
+
+    /// Over the socket of this address, `unix:PATH`.
+    pub fn at(address: &str) -> Self {
+        let endpoint = Endpoint::from_shared(address.to_owned()).expect("an address");
+        Self::made(async move { endpoint.connect().await.expect("gRPC listens") })
     }
 
     /// Over TCP, from inside the namespace.
@@ -216,6 +220,34 @@ impl Api {
             let endpoint = Endpoint::from_static("http://in-the-namespace");
             let connected = endpoint.connect_with_connector(connector).await;
             connected.expect("it speaks HTTP/2")
+        })
+    }
+
+    /// Over TLS, from inside the namespace, to a server that this authority signed; with a client's certificate and key.
+    pub fn tls(
+        netns: &Netns,
+        address: &str,
+        ca: &Path,
+        certificate: Option<(PathBuf, PathBuf)>,
+    ) -> Self {
+        let stream = connect(netns, address).expect("gRPC listens");
+        stream.set_nonblocking(true).expect("it can be");
+        let mut once = Some(stream);
+        let read = |file: &Path| std::fs::read(file).expect("it is there");
+        let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(ca)));
+        if let Some((certificate, key)) = certificate {
+            tls = tls.identity(Identity::from_pem(read(&certificate), read(&key)));
+        }
+        let uri = format!("https://{address}");
+        Self::made(async move {
+            let connector = tower::service_fn(move |_| {
+                let stream = once.take().ok_or(std::io::ErrorKind::ConnectionReset);
+                async { tokio::net::TcpStream::from_std(stream?).map(TokioIo::new) }
+            });
+            let endpoint = Endpoint::from_shared(uri).expect("an address");
+            let endpoint = endpoint.tls_config(tls).expect("certificates");
+            let connected = endpoint.connect_with_connector(connector).await;
+            connected.expect("it speaks TLS and HTTP/2")
         })
     }
 

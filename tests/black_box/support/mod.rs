@@ -1,6 +1,7 @@
 //! What the tests share: the service as a child process, and the networks it runs in.
 
 pub mod api;
+pub mod auth;
 pub mod clients;
 pub mod dhcp;
 pub mod etcd;
