@@ -3,6 +3,7 @@
 mod auth;
 mod files;
 mod image;
+mod net;
 mod reservation;
 mod services;
 
@@ -21,6 +22,7 @@ use crate::server::{Access, Place, Server};
 pub use self::auth::{AuthArgs, AuthCommand, InitArgs, IssueArgs};
 pub use self::files::{ApplyArgs, FileArgs, ImportArgs, ImportFrom};
 pub use self::image::{DiskCommand, ImportImageArgs, KeptCommand, SnapshotCommand};
+pub use self::net::{CaptureArgs, LinkState, NetArgs, NetCommand};
 pub use self::reservation::{CreateArgs, FieldArgs, ReservationCommand, UpdateArgs};
 pub use self::services::{
     ArtifactCommand, LeaseCommand, OperationCommand, ProfileCommand, ServerCommand,
@@ -235,6 +237,10 @@ pub enum Command {
     /// Boot a virtual machine from the network, here and now, in a network of its own
     #[command(after_help = Exit::help())]
     Lab(LabArgs),
+
+    /// The lab's private network: who is on it, and what goes over it
+    #[command(after_help = Exit::help())]
+    Net(NetArgs),
 
     /// Images: of disks that machines have or start from, and of the service
     #[command(visible_alias = "images", after_help = Exit::help())]
@@ -497,11 +503,11 @@ pub fn parse() -> Cli {
     let mut command = command();
     let matches = command.get_matches_mut();
     // A flag that would be ignored is refused.
-    if let Some((verb @ ("auth" | "lab" | "image" | "disk" | "completion" | "man"), _)) =
+    if let Some((verb @ ("auth" | "lab" | "image" | "disk" | "net" | "completion" | "man"), _)) =
         matches.subcommand()
     {
         for flag in ["server", "ca", "cert", "key", "token_file", "output"] {
-            let has_meaning = flag == "output" && matches!(verb, "auth" | "image" | "disk");
+            let has_meaning = flag == "output" && matches!(verb, "auth" | "image" | "disk" | "net");
             if matches.value_source(flag) == Some(ValueSource::CommandLine) && !has_meaning {
                 let flag = flag.replace('_', "-");
                 let text = format!("--{flag} has no meaning for `bootjack {verb}`");
@@ -557,6 +563,7 @@ impl Command {
             | Self::Wait { api, .. } => Some(api),
             Self::Auth(_)
             | Self::Lab(_)
+            | Self::Net(_)
             | Self::Image { .. }
             | Self::Disk { .. }
             | Self::Man { .. }
@@ -570,6 +577,7 @@ impl Cli {
     pub fn format(&mut self) -> Format {
         match &self.command {
             Command::Auth(auth) => return auth.format(),
+            Command::Net(net) => return net.format(),
             Command::Image { output, .. } | Command::Disk { output, .. } => {
                 return output.unwrap_or(Format::Table);
             }
@@ -583,6 +591,9 @@ impl Cli {
     fn merged(mut self) -> Self {
         if let Command::Auth(auth) = &mut self.command {
             auth.output = auth.output.or(self.api.output);
+        }
+        if let Command::Net(net) = &mut self.command {
+            net.output = net.output.or(self.api.output);
         }
         if let Command::Image { output, .. } | Command::Disk { output, .. } = &mut self.command {
             *output = output.or(self.api.output);

@@ -43,6 +43,7 @@ mod qmp;
 mod refusal;
 mod server;
 mod steps;
+mod switch;
 mod tree;
 mod vars;
 mod wanted;
@@ -103,6 +104,7 @@ fn main() -> ExitCode {
             let format = args.format();
             commands::auth::run(args, format)
         }
+        Command::Net(args) => commands::net::run(&args),
         Command::Lab(args) => commands::lab::run(&args),
         Command::Image { output, command } => commands::image::run(command, format_of(output)),
         Command::Disk { output, command } => commands::disk::run(command, format_of(output)),
