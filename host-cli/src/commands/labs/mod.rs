@@ -3,6 +3,7 @@
 mod down;
 mod facts;
 mod init;
+mod provisioner;
 mod shell;
 mod status;
 mod up;
@@ -28,6 +29,7 @@ pub fn run(verb: LabVerb) -> Result<(), Failure> {
         LabVerb::Status { at } => status::run(&at),
         LabVerb::Doctor { at } => status::run(&at),
         LabVerb::Vm { at, command } => vm::run(&at, command),
+        LabVerb::Provisioner { at, command } => provisioner::run(at, command),
         LabVerb::Shell { at, name, command } => shell::run(&at, &name, &command),
         LabVerb::Exec { at, name, command } => shell::run(&at, &name, &command),
         LabVerb::Cp {

@@ -1,5 +1,7 @@
 //! `bootjack up`: network, provisioner, what bootjackd is to know, machines. Each step looks at what is so, and does what lacks.
 
+use std::collections::BTreeMap;
+
 use crate::cli::UpArgs;
 use crate::exit::Failure;
 use crate::images::Store;
@@ -10,7 +12,7 @@ use crate::lab::provisioner::Provisioner;
 use crate::lab::report::Report;
 use crate::lab::targets::{self, Started};
 use crate::lab::{provisioner, ssh, switch};
-use crate::labfile::NetworkKind;
+use crate::labfile::{NetworkKind, ProvisionerKind};
 use crate::output;
 
 /// Brings it up.
@@ -93,7 +95,11 @@ pub(super) async fn supply(
     let lab = &opened.lab;
     let server = provisioner::server(opened)?;
     report.waiting("files and profiles are sent");
-    let files = content::artifacts(&lab.provisioner.artifacts)?;
+    let files = match lab.provisioner.kind {
+        ProvisionerKind::Namespace => content::artifacts(&lab.provisioner.artifacts)?,
+        // It has them on a disk: over an emulated network they would take minutes.
+        ProvisionerKind::Vm => BTreeMap::new(),
+    };
     for name in content::send_artifacts(&server, &files).await? {
         report.done("artifact", &format!("sent {name}"));
     }
