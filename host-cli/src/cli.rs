@@ -2,6 +2,7 @@
 
 mod auth;
 mod files;
+mod lab;
 mod reservation;
 mod services;
 
@@ -19,6 +20,10 @@ use crate::server::{Access, Place, Server};
 
 pub use self::auth::{AuthArgs, AuthCommand, InitArgs, IssueArgs};
 pub use self::files::{ApplyArgs, FileArgs, ImportArgs, ImportFrom};
+pub use self::lab::{
+    At, BootChoice, DestroyArgs, DownArgs, How, InitLabArgs, LAB_VERBS, LabTemplate, LabVerb, UpArgs,
+    VmCommand,
+};
 pub use self::reservation::{CreateArgs, FieldArgs, ReservationCommand, UpdateArgs};
 pub use self::services::{
     ArtifactCommand, LeaseCommand, OperationCommand, ProfileCommand, ServerCommand,
@@ -229,6 +234,9 @@ pub enum Command {
     /// Who may use the API over a network: certificates and tokens, made and revoked in a directory of yours
     #[command(after_help = Exit::help())]
     Auth(AuthArgs),
+
+    #[command(flatten)]
+    Verb(LabVerb),
 
     /// Boot a virtual machine from the network, here and now, in a network of its own
     #[command(after_help = Exit::help())]
@@ -477,9 +485,13 @@ pub fn parse() -> Cli {
     let mut command = command();
     let matches = command.get_matches_mut();
     // A flag that would be ignored is refused.
-    if let Some((verb @ ("auth" | "lab" | "completion" | "man"), _)) = matches.subcommand() {
+    let own = ["auth", "lab", "completion", "man"];
+    if let Some((verb, _)) = matches.subcommand()
+        && (own.contains(&verb) || LAB_VERBS.contains(&verb))
+    {
         for flag in ["server", "ca", "cert", "key", "token_file", "output"] {
-            let has_meaning = (verb, flag) == ("auth", "output");
+            let answers = verb == "auth" || (LAB_VERBS.contains(&verb) && verb != "init");
+            let has_meaning = flag == "output" && answers;
             if matches.value_source(flag) == Some(ValueSource::CommandLine) && !has_meaning {
                 let flag = flag.replace('_', "-");
                 let text = format!("--{flag} has no meaning for `bootjack {verb}`");
@@ -498,7 +510,7 @@ pub fn parse() -> Cli {
 pub fn command() -> clap::Command {
     let anywhere = |verb: clap::Command| {
         verb.mut_args(|arg| match arg.get_id().as_str() {
-            "server" | "ca" | "cert" | "key" | "token_file" | "output" => arg.global(true),
+            "server" | "ca" | "cert" | "key" | "token_file" | "output" | "file" => arg.global(true),
             _ => arg,
         })
     };
@@ -511,6 +523,7 @@ pub fn command() -> clap::Command {
         "profile",
         "artifact",
         "server",
+        "vm",
     ];
     (with_verbs.into_iter()).fold(Cli::command(), |command, verb| {
         command.mut_subcommand(verb, anywhere)
@@ -534,6 +547,7 @@ impl Command {
             | Self::Import { api, .. }
             | Self::Wait { api, .. } => Some(api),
             Self::Auth(_)
+            | Self::Verb(_)
             | Self::Lab(_)
             | Self::Image { .. }
             | Self::Man { .. }
@@ -548,6 +562,9 @@ impl Cli {
         if let Command::Auth(auth) = &self.command {
             return auth.format();
         }
+        if let Command::Verb(verb) = &mut self.command {
+            return verb.at().map_or(Format::Table, |at| at.format());
+        }
         let api = self.command.api();
         api.map_or(Format::Table, |api| api.format())
     }
@@ -556,6 +573,11 @@ impl Cli {
     fn merged(mut self) -> Self {
         if let Command::Auth(auth) = &mut self.command {
             auth.output = auth.output.or(self.api.output);
+        }
+        if let Command::Verb(verb) = &mut self.command
+            && let Some(at) = verb.at()
+        {
+            at.output = at.output.or(self.api.output);
         }
         if let Some(api) = self.command.api() {
             api.server = api.server.take().or(self.api.server.take());

@@ -41,6 +41,8 @@ mod server;
 mod steps;
 mod tree;
 mod vars;
+#[allow(dead_code)]
+mod vm;
 mod wanted;
 mod waterfall;
 mod yaml;
@@ -94,6 +96,7 @@ fn main() -> ExitCode {
             let format = args.format();
             commands::auth::run(args, format)
         }
+        Command::Verb(verb) => commands::labs::run(verb),
         Command::Lab(args) => commands::lab::run(&args),
         Command::Image { command } => commands::image::run(&command),
         Command::Man { dir } => commands::man::run(&dir),

@@ -7,6 +7,7 @@ pub mod completion;
 pub mod image;
 pub mod import;
 pub mod lab;
+pub mod labs;
 pub mod lease;
 pub mod machine;
 pub mod man;
