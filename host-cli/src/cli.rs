@@ -2,6 +2,7 @@
 
 mod auth;
 mod files;
+mod net;
 mod reservation;
 mod services;
 
@@ -19,6 +20,7 @@ use crate::server::{Access, Place, Server};
 
 pub use self::auth::{AuthArgs, AuthCommand, InitArgs, IssueArgs};
 pub use self::files::{ApplyArgs, FileArgs, ImportArgs, ImportFrom};
+pub use self::net::{CaptureArgs, LinkState, NetArgs, NetCommand};
 pub use self::reservation::{CreateArgs, FieldArgs, ReservationCommand, UpdateArgs};
 pub use self::services::{
     ArtifactCommand, LeaseCommand, OperationCommand, ProfileCommand, ServerCommand,
@@ -233,6 +235,10 @@ pub enum Command {
     /// Boot a virtual machine from the network, here and now, in a network of its own
     #[command(after_help = Exit::help())]
     Lab(LabArgs),
+
+    /// The lab's private network: who is on it, and what goes over it
+    #[command(after_help = Exit::help())]
+    Net(NetArgs),
 
     /// Images to run the service from
     #[command(visible_alias = "images", after_help = Exit::help())]
@@ -477,9 +483,10 @@ pub fn parse() -> Cli {
     let mut command = command();
     let matches = command.get_matches_mut();
     // A flag that would be ignored is refused.
-    if let Some((verb @ ("auth" | "lab" | "completion" | "man"), _)) = matches.subcommand() {
+    if let Some((verb @ ("auth" | "lab" | "net" | "completion" | "man"), _)) = matches.subcommand()
+    {
         for flag in ["server", "ca", "cert", "key", "token_file", "output"] {
-            let has_meaning = (verb, flag) == ("auth", "output");
+            let has_meaning = matches!((verb, flag), ("auth" | "net", "output"));
             if matches.value_source(flag) == Some(ValueSource::CommandLine) && !has_meaning {
                 let flag = flag.replace('_', "-");
                 let text = format!("--{flag} has no meaning for `bootjack {verb}`");
@@ -535,6 +542,7 @@ impl Command {
             | Self::Wait { api, .. } => Some(api),
             Self::Auth(_)
             | Self::Lab(_)
+            | Self::Net(_)
             | Self::Image { .. }
             | Self::Man { .. }
             | Self::Completion { .. } => None,
@@ -545,8 +553,10 @@ impl Command {
 impl Cli {
     /// How answers are printed.
     pub fn format(&mut self) -> Format {
-        if let Command::Auth(auth) = &self.command {
-            return auth.format();
+        match &self.command {
+            Command::Auth(auth) => return auth.format(),
+            Command::Net(net) => return net.format(),
+            _ => {}
         }
         let api = self.command.api();
         api.map_or(Format::Table, |api| api.format())
@@ -556,6 +566,9 @@ impl Cli {
     fn merged(mut self) -> Self {
         if let Command::Auth(auth) = &mut self.command {
             auth.output = auth.output.or(self.api.output);
+        }
+        if let Command::Net(net) = &mut self.command {
+            net.output = net.output.or(self.api.output);
         }
         if let Some(api) = self.command.api() {
             api.server = api.server.take().or(self.api.server.take());

@@ -31,6 +31,7 @@ mod qemu;
 mod refusal;
 mod server;
 mod steps;
+mod switch;
 mod tree;
 mod vars;
 mod wanted;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
             let format = args.format();
             commands::auth::run(args, format)
         }
+        Command::Net(args) => commands::net::run(&args),
         Command::Lab(args) => commands::lab::run(&args),
         Command::Image { command } => commands::image::run(&command),
         Command::Man { dir } => commands::man::run(&dir),

@@ -10,6 +10,7 @@ pub mod lab;
 pub mod lease;
 pub mod machine;
 pub mod man;
+pub mod net;
 pub mod operation;
 pub mod profile;
 pub mod replicas;
