@@ -3,6 +3,7 @@
 mod auth;
 mod files;
 mod lab;
+mod net;
 mod reservation;
 mod services;
 
@@ -24,6 +25,7 @@ pub use self::lab::{
     At, BootChoice, DestroyArgs, DownArgs, How, InitLabArgs, LAB_VERBS, LabTemplate, LabVerb, UpArgs,
     VmCommand,
 };
+pub use self::net::{CaptureArgs, LinkState, NetArgs, NetCommand};
 pub use self::reservation::{CreateArgs, FieldArgs, ReservationCommand, UpdateArgs};
 pub use self::services::{
     ArtifactCommand, LeaseCommand, OperationCommand, ProfileCommand, ServerCommand,
@@ -241,6 +243,10 @@ pub enum Command {
     /// Boot a virtual machine from the network, here and now, in a network of its own
     #[command(after_help = Exit::help())]
     Lab(LabArgs),
+
+    /// The lab's private network: who is on it, and what goes over it
+    #[command(after_help = Exit::help())]
+    Net(NetArgs),
 
     /// Images to run the service from
     #[command(visible_alias = "images", after_help = Exit::help())]
@@ -485,13 +491,13 @@ pub fn parse() -> Cli {
     let mut command = command();
     let matches = command.get_matches_mut();
     // A flag that would be ignored is refused.
-    let own = ["auth", "lab", "completion", "man"];
+    let own = ["auth", "lab", "net", "completion", "man"];
     if let Some((verb, _)) = matches.subcommand()
         && (own.contains(&verb) || LAB_VERBS.contains(&verb))
     {
+        let answers = ["auth", "net"].contains(&verb) || LAB_VERBS.contains(&verb);
         for flag in ["server", "ca", "cert", "key", "token_file", "output"] {
-            let answers = verb == "auth" || (LAB_VERBS.contains(&verb) && verb != "init");
-            let has_meaning = flag == "output" && answers;
+            let has_meaning = flag == "output" && answers && verb != "init";
             if matches.value_source(flag) == Some(ValueSource::CommandLine) && !has_meaning {
                 let flag = flag.replace('_', "-");
                 let text = format!("--{flag} has no meaning for `bootjack {verb}`");
@@ -549,6 +555,7 @@ impl Command {
             Self::Auth(_)
             | Self::Verb(_)
             | Self::Lab(_)
+            | Self::Net(_)
             | Self::Image { .. }
             | Self::Man { .. }
             | Self::Completion { .. } => None,
@@ -559,8 +566,10 @@ impl Command {
 impl Cli {
     /// How answers are printed.
     pub fn format(&mut self) -> Format {
-        if let Command::Auth(auth) = &self.command {
-            return auth.format();
+        match &self.command {
+            Command::Auth(auth) => return auth.format(),
+            Command::Net(net) => return net.format(),
+            _ => {}
         }
         if let Command::Verb(verb) = &mut self.command {
             return verb.at().map_or(Format::Table, |at| at.format());
@@ -578,6 +587,9 @@ impl Cli {
             && let Some(at) = verb.at()
         {
             at.output = at.output.or(self.api.output);
+        }
+        if let Command::Net(net) = &mut self.command {
+            net.output = net.output.or(self.api.output);
         }
         if let Some(api) = self.command.api() {
             api.server = api.server.take().or(self.api.server.take());

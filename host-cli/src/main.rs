@@ -39,6 +39,7 @@ mod qmp;
 mod refusal;
 mod server;
 mod steps;
+mod switch;
 mod tree;
 mod vars;
 #[allow(dead_code)]
@@ -97,6 +98,7 @@ fn main() -> ExitCode {
             commands::auth::run(args, format)
         }
         Command::Verb(verb) => commands::labs::run(verb),
+        Command::Net(args) => commands::net::run(&args),
         Command::Lab(args) => commands::lab::run(&args),
         Command::Image { command } => commands::image::run(&command),
         Command::Man { dir } => commands::man::run(&dir),

@@ -11,6 +11,7 @@ pub mod labs;
 pub mod lease;
 pub mod machine;
 pub mod man;
+pub mod net;
 pub mod operation;
 pub mod profile;
 pub mod replicas;
