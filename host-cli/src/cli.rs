@@ -2,6 +2,7 @@
 
 mod auth;
 mod files;
+mod image;
 mod reservation;
 mod services;
 
@@ -19,6 +20,7 @@ use crate::server::{Access, Place, Server};
 
 pub use self::auth::{AuthArgs, AuthCommand, InitArgs, IssueArgs};
 pub use self::files::{ApplyArgs, FileArgs, ImportArgs, ImportFrom};
+pub use self::image::{DiskCommand, ImportImageArgs, KeptCommand, SnapshotCommand};
 pub use self::reservation::{CreateArgs, FieldArgs, ReservationCommand, UpdateArgs};
 pub use self::services::{
     ArtifactCommand, LeaseCommand, OperationCommand, ProfileCommand, ServerCommand,
@@ -234,11 +236,26 @@ pub enum Command {
     #[command(after_help = Exit::help())]
     Lab(LabArgs),
 
-    /// Images to run the service from
+    /// Images: of disks that machines have or start from, and of the service
     #[command(visible_alias = "images", after_help = Exit::help())]
     Image {
+        /// How answers are printed [default: table]
+        #[arg(long, short, value_enum, value_name = "FORMAT", global = true)]
+        output: Option<Format>,
+
         #[command(subcommand)]
         command: ImageCommand,
+    },
+
+    /// Disks of machines: make, look, change, and export for others
+    #[command(visible_alias = "disks", after_help = Exit::help())]
+    Disk {
+        /// How answers are printed [default: table]
+        #[arg(long, short, value_enum, value_name = "FORMAT", global = true)]
+        output: Option<Format>,
+
+        #[command(subcommand)]
+        command: DiskCommand,
     },
 
     /// Write the manual pages, bootjack.1 and one for each verb, into a directory
@@ -348,6 +365,9 @@ pub enum WaitFor {
 
 #[derive(Debug, Subcommand)]
 pub enum ImageCommand {
+    #[command(flatten)]
+    Kept(KeptCommand),
+
     /// Pack bootjackd and network boot programs into a container image, without a container engine
     ///
     /// The archive is an OCI image layout that docker, podman and skopeo load. The same files give the same archive.
@@ -477,9 +497,11 @@ pub fn parse() -> Cli {
     let mut command = command();
     let matches = command.get_matches_mut();
     // A flag that would be ignored is refused.
-    if let Some((verb @ ("auth" | "lab" | "completion" | "man"), _)) = matches.subcommand() {
+    if let Some((verb @ ("auth" | "lab" | "image" | "disk" | "completion" | "man"), _)) =
+        matches.subcommand()
+    {
         for flag in ["server", "ca", "cert", "key", "token_file", "output"] {
-            let has_meaning = (verb, flag) == ("auth", "output");
+            let has_meaning = flag == "output" && matches!(verb, "auth" | "image" | "disk");
             if matches.value_source(flag) == Some(ValueSource::CommandLine) && !has_meaning {
                 let flag = flag.replace('_', "-");
                 let text = format!("--{flag} has no meaning for `bootjack {verb}`");
@@ -536,6 +558,7 @@ impl Command {
             Self::Auth(_)
             | Self::Lab(_)
             | Self::Image { .. }
+            | Self::Disk { .. }
             | Self::Man { .. }
             | Self::Completion { .. } => None,
         }
@@ -545,8 +568,12 @@ impl Command {
 impl Cli {
     /// How answers are printed.
     pub fn format(&mut self) -> Format {
-        if let Command::Auth(auth) = &self.command {
-            return auth.format();
+        match &self.command {
+            Command::Auth(auth) => return auth.format(),
+            Command::Image { output, .. } | Command::Disk { output, .. } => {
+                return output.unwrap_or(Format::Table);
+            }
+            _ => {}
         }
         let api = self.command.api();
         api.map_or(Format::Table, |api| api.format())
@@ -556,6 +583,9 @@ impl Cli {
     fn merged(mut self) -> Self {
         if let Command::Auth(auth) = &mut self.command {
             auth.output = auth.output.or(self.api.output);
+        }
+        if let Command::Image { output, .. } | Command::Disk { output, .. } = &mut self.command {
+            *output = output.or(self.api.output);
         }
         if let Some(api) = self.command.api() {
             api.server = api.server.take().or(self.api.server.take());

@@ -18,11 +18,19 @@ mod config;
 mod console;
 mod container;
 mod disk;
+#[allow(dead_code)]
+mod drivers;
 mod exit;
 mod follow;
 mod host;
+// Until downloads and exports use all of it.
+#[allow(dead_code)]
 mod images;
 mod import;
+#[allow(dead_code)]
+mod lab;
+#[allow(dead_code)]
+mod labfile;
 mod network;
 mod options;
 mod output;
@@ -30,6 +38,8 @@ mod paths;
 mod plan;
 mod process;
 mod qemu;
+#[allow(dead_code)]
+mod qmp;
 mod refusal;
 mod server;
 mod steps;
@@ -43,6 +53,11 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use cli::Command;
+
+/// Of verbs that talk to nobody.
+fn format_of(output: Option<cli::Format>) -> cli::Format {
+    output.unwrap_or(cli::Format::Table)
+}
 
 fn main() -> ExitCode {
     let mut cli = cli::parse();
@@ -89,7 +104,8 @@ fn main() -> ExitCode {
             commands::auth::run(args, format)
         }
         Command::Lab(args) => commands::lab::run(&args),
-        Command::Image { command } => commands::image::run(&command),
+        Command::Image { output, command } => commands::image::run(command, format_of(output)),
+        Command::Disk { output, command } => commands::disk::run(command, format_of(output)),
         Command::Man { dir } => commands::man::run(&dir),
         Command::Completion { shell } => commands::completion::run(shell),
     };

@@ -158,11 +158,8 @@ pub async fn qemu_img(
             }
         }
     };
-    let (status, (), _) = tokio::join!(
-        child.wait(),
-        listening,
-        stderr.read_to_end(&mut complaints)
-    );
+    let (status, (), _) =
+        tokio::join!(child.wait(), listening, stderr.read_to_end(&mut complaints));
     Ok(Output {
         status: status.map_err(|error| cannot_start("qemu-img", &error))?,
         stdout: said,

@@ -21,28 +21,32 @@ pub struct Link {
 pub fn read(path: &Path, says: Option<DiskFormat>) -> Result<Vec<Link>, Failure> {
     let mut chain = vec![link(path, says)?];
     while let Some(backing) = chain.last().and_then(|link| link.disk.backing.clone()) {
-        let above = chain.last().map(|link| link.path.clone()).unwrap_or_default();
+        let above = chain
+            .last()
+            .map(|link| link.path.clone())
+            .unwrap_or_default();
         let refuse = |problem: String| {
             let text = format!("{}: {problem}", above.display());
             Err(Failure::new(Exit::Invalid, text))
         };
         if chain.len() == LENGTH_MAX {
-            return refuse(format!("more than {LENGTH_MAX} images lie beneath each other"));
+            return refuse(format!(
+                "more than {LENGTH_MAX} images lie beneath each other"
+            ));
         }
         // As QEMU reads it: what stands before a colon, unless a slash comes first, is no file name.
         let first = backing.file.find([':', '/']);
         if first.is_some_and(|at| backing.file[at..].starts_with(':')) {
-            return refuse(format!(
-                "wanted a file beneath it, got '{}'",
-                backing.file
-            ));
+            return refuse(format!("wanted a file beneath it, got '{}'", backing.file));
         }
         let format = match backing.format.as_deref() {
             Some("qcow2") => DiskFormat::Qcow2,
             Some("raw") => DiskFormat::Raw,
             Some("vmdk") => DiskFormat::Vmdk,
             Some("vdi") => DiskFormat::Vdi,
-            Some(other) => return refuse(format!("an image of the format {other} lies beneath it")),
+            Some(other) => {
+                return refuse(format!("an image of the format {other} lies beneath it"));
+            }
             None => {
                 return refuse(format!(
                     "it does not say of which format the image beneath it is; say it with: qemu-img rebase -u -b {} -F FORMAT",

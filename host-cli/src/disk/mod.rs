@@ -2,17 +2,17 @@
 //! are there whole or not at all. It refuses to replace a file, to shrink a disk unless that is asked for, and to touch one that
 //! a running machine has (QEMU locks it).
 //!
-//! `size` and `chain` (what lies beneath) are pure or only read; `qemu_img` makes command lines; `export` makes files for others.
+//! `chain` reads what lies beneath; `qemu_img` makes command lines; `export` makes files for others.
 
 pub mod chain;
 pub mod qemu_img;
-pub mod size;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use crate::exit::{Exit, Failure};
 use crate::images::{DiskFormat, Image, Store, files};
+use crate::labfile::shown_size;
 use crate::output;
 
 /// An empty disk of so many octets; qcow2 and raw take no room until they are written to.
@@ -50,9 +50,9 @@ pub async fn overlay(
     {
         let text = format!(
             "a disk of {} on top of an image of {}: wanted at least {}; a smaller disk would end in the middle of its file systems",
-            size::exact(size),
-            size::exact(base.virtual_size),
-            size::exact(base.virtual_size),
+            shown_size(size),
+            shown_size(base.virtual_size),
+            shown_size(base.virtual_size),
         );
         return Err(Failure::new(Exit::Invalid, text));
     }
@@ -185,7 +185,11 @@ pub async fn clone(
     match chain.get(1) {
         Some(beneath) => {
             // A name that is relative to the disk would be another one there.
-            if chain[0].disk.backing.as_ref().is_some_and(|b| !b.file.starts_with('/'))
+            if chain[0]
+                .disk
+                .backing
+                .as_ref()
+                .is_some_and(|b| !b.file.starts_with('/'))
                 && from.parent() != to.parent()
             {
                 let text = format!(

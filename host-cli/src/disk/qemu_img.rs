@@ -43,7 +43,14 @@ pub fn convert(
     wanted: DiskFormat,
     options: &[&str],
 ) -> Vec<OsString> {
-    let mut arguments = words(&["convert", "-p", "-f", format.as_str(), "-O", wanted.as_str()]);
+    let mut arguments = words(&[
+        "convert",
+        "-p",
+        "-f",
+        format.as_str(),
+        "-O",
+        wanted.as_str(),
+    ]);
     arguments.extend(words(options));
     arguments.push(from.into());
     arguments.push(to.into());
@@ -192,7 +199,10 @@ fn complaint(stderr: &[u8]) -> Failure {
     let line = line.strip_prefix("qemu-img: ").unwrap_or(&line).to_owned();
     if String::from_utf8_lossy(stderr).contains("\" lock") {
         let text = "a machine that runs has this disk, or the image beneath it is being written";
-        return Failure::new(Exit::Conflict, format!("{text}; stop the machine first: {line}"));
+        return Failure::new(
+            Exit::Conflict,
+            format!("{text}; stop the machine first: {line}"),
+        );
     }
     Failure::new(Exit::Failed, format!("qemu-img: {line}"))
 }

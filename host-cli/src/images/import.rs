@@ -29,7 +29,13 @@ pub async fn file(
     refuse_beneath(path, &disk)?;
     let mut from = File::open(path).map_err(Failure::io("read", path))?;
     let size = from.metadata().map_err(Failure::io("read", path))?.len();
-    let copy = copied(store, &mut from, &path.display().to_string(), Some(size), SIZE_MAX)?;
+    let copy = copied(
+        store,
+        &mut from,
+        &path.display().to_string(),
+        Some(size),
+        SIZE_MAX,
+    )?;
     taken_in(store, copy, says, facts).await
 }
 
@@ -120,11 +126,7 @@ pub async fn taken_in(
     }
 }
 
-async fn as_qcow2(
-    store: &Store,
-    path: &Path,
-    disk: &Disk,
-) -> Result<(Temporary, Digest), Failure> {
+async fn as_qcow2(store: &Store, path: &Path, disk: &Disk) -> Result<(Temporary, Digest), Failure> {
     qemu_img::agrees(path, disk).await?;
     let made = store.staged("image")?;
     let arguments = qemu_img::convert(path, disk.format, made.path(), DiskFormat::Qcow2, &[]);

@@ -11,7 +11,9 @@ impl Progress {
     /// Octets; `total` is nothing if nobody knows.
     pub fn octets(what: &str, total: Option<u64>) -> Self {
         let template = match total {
-            Some(_) => "{msg}  {bar:30}  {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta}",
+            Some(_) => {
+                "{msg}  {bar:30}  {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta}"
+            }
             None => "{msg}  {spinner}  {binary_bytes}  {binary_bytes_per_sec}",
         };
         Self::new(what, total, template)

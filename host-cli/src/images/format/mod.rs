@@ -70,10 +70,9 @@ pub struct Backing {
 /// Reads the beginning of a file, and its end.
 pub fn probe_file(path: &Path, says: Option<DiskFormat>) -> Result<Disk, Failure> {
     let mut file = File::open(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Failure::new(
-            Exit::NotFound,
-            format!("{}: no such file", path.display()),
-        ),
+        io::ErrorKind::NotFound => {
+            Failure::new(Exit::NotFound, format!("{}: no such file", path.display()))
+        }
         _ => Failure::io("read", path)(error),
     })?;
     let metadata = file.metadata().map_err(Failure::io("read", path))?;
@@ -119,9 +118,7 @@ pub fn probe(file: &mut (impl Read + Seek), says: Option<DiskFormat>) -> Result<
         }
     };
     match says {
-        Some(says) if says != disk.format => {
-            Err(format!("wanted {says}, got {}", disk.format))
-        }
+        Some(says) if says != disk.format => Err(format!("wanted {says}, got {}", disk.format)),
         _ => Ok(disk),
     }
 }
@@ -148,7 +145,9 @@ fn foreign(head: &[u8], tail: &[u8]) -> Option<String> {
         (b"COWD", "VMDK, version 3"),
     ];
     if let Some((_, name, by)) = PACKED.iter().find(|(magic, ..)| head.starts_with(magic)) {
-        return Some(format!("it is packed by {name}; unpack it first with: {by}"));
+        return Some(format!(
+            "it is packed by {name}; unpack it first with: {by}"
+        ));
     }
     let other = OTHERS.iter().find(|(magic, _)| head.starts_with(magic));
     let other = other.map(|(_, name)| *name).or_else(|| {

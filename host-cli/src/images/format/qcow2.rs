@@ -76,7 +76,8 @@ fn refuse_features(features: u64) -> Result<(), String> {
     }
     if features & DIRTY != 0 {
         return Err(
-            "the qcow2 image was not closed; repair it first with: qemu-img check -r all".to_owned(),
+            "the qcow2 image was not closed; repair it first with: qemu-img check -r all"
+                .to_owned(),
         );
     }
     match features & !KNOWN {
@@ -92,9 +93,11 @@ fn extensions(head: &[u8], header_length: usize) -> Result<Option<String>, Strin
     let mut at = header_length;
     let mut format = None;
     loop {
-        // They lie within the first cluster, which may be smaller than what was read; an image without any may end here.
-        let Some(kind) = be32(head, at) else {
-            return Ok(format);
+        let kind = match be32(head, at) {
+            Some(kind) => kind,
+            // An image without any may end here.
+            None if at == header_length => return Ok(format),
+            None => return Err(TRUNCATED.to_owned()),
         };
         let length = be32(head, at + 4).ok_or(TRUNCATED)? as usize;
         match kind {

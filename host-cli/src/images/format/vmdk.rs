@@ -37,8 +37,8 @@ pub fn read(file: &mut (impl Read + Seek), head: &[u8]) -> Result<Disk, String> 
             continue;
         }
         let at = sector.checked_mul(SECTOR).ok_or(short)?;
-        let text = read_at(file, at, (TEXT * SECTOR) as usize)
-            .map_err(|error| error.to_string())?;
+        let text =
+            read_at(file, at, (TEXT * SECTOR) as usize).map_err(|error| error.to_string())?;
         refuse_parents(&text)?;
     }
     Ok(Disk {

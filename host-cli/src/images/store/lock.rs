@@ -24,18 +24,22 @@ impl Lock {
             return Ok(lock);
         }
         waits(&holder(path));
-        match Self::take(path, FlockArg::LockExclusive)? {
-            Some(mut lock) => {
+        loop {
+            // Nothing: it was removed meanwhile.
+            if let Some(mut lock) = Self::take(path, FlockArg::LockExclusive)? {
                 lock.write_pid()?;
-                Ok(lock)
+                return Ok(lock);
             }
-            None => Self::exclusive(path, |_| {}),
         }
     }
 
     /// Together with others that share it.
     pub fn shared(path: &Path) -> Result<Self, Failure> {
-        Self::take(path, FlockArg::LockShared)?.map_or_else(|| Self::shared(path), Ok)
+        loop {
+            if let Some(lock) = Self::take(path, FlockArg::LockShared)? {
+                return Ok(lock);
+            }
+        }
     }
 
     /// Nothing if somebody has it.
@@ -127,10 +131,7 @@ mod tests {
         let path = dir.path().join("a.lock");
         let first = Lock::exclusive(&path, |_| panic!("nobody has it")).unwrap();
         assert!(Lock::try_exclusive(&path).unwrap().is_none());
-        assert_eq!(
-            holder(&path),
-            format!("process {}", std::process::id())
-        );
+        assert_eq!(holder(&path), format!("process {}", std::process::id()));
         drop(first);
         let shared = (Lock::shared(&path).unwrap(), Lock::shared(&path).unwrap());
         assert!(Lock::try_exclusive(&path).unwrap().is_none());

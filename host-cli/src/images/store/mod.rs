@@ -24,8 +24,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::ValueEnum as _;
 
-pub use self::index::{Entry, check_name};
 use self::index::Index;
+pub use self::index::{Entry, check_name};
 use self::lock::Lock;
 use self::temporary::Temporary;
 use super::Image;
@@ -33,6 +33,7 @@ use super::digest::{Algorithm, Digest, Hasher, read_through};
 use super::files;
 use super::format::{self, DiskFormat};
 use crate::exit::{Exit, Failure};
+use crate::lab::paths::Bases;
 use crate::qemu::Arch;
 
 /// The store's directory.
@@ -65,7 +66,9 @@ pub struct Pruned {
 impl Store {
     /// This user's: BOOTJACK_IMAGES, or bootjack/images in the user's data directory.
     pub fn usual() -> Result<Self, Failure> {
-        Self::open(&usual_root()?)
+        let named = std::env::var_os("BOOTJACK_IMAGES").filter(|root| !root.is_empty());
+        let usual = || Bases::of_environment().images();
+        Self::open(&named.map_or_else(usual, PathBuf::from))
     }
 
     /// The one in a directory, which is made if need be.
@@ -165,8 +168,7 @@ impl Store {
     pub fn with_digest(&self, digest: &Digest) -> Result<Option<Image>, Failure> {
         let digest = digest.to_string();
         let found = self.index()?.images.into_iter().find(|entry| {
-            entry.verified.as_ref() == Some(&digest)
-                || digest == format!("sha256:{}", entry.sha256)
+            entry.verified.as_ref() == Some(&digest) || digest == format!("sha256:{}", entry.sha256)
         });
         let image = found.map(|entry| self.image(entry));
         Ok(image.filter(|image| image.path.is_file()))
@@ -189,7 +191,13 @@ impl Store {
     pub fn add(&self, file: Temporary, sha256: &Digest, facts: Facts) -> Result<Image, Failure> {
         let disk = format::probe_file(file.path(), Some(self.format_of(file.path())?))?;
         let metadata = fs::metadata(file.path()).map_err(Failure::io("read", file.path()))?;
-        let entry = self.entry(sha256, disk.format, disk.virtual_size, metadata.len(), facts.clone());
+        let entry = self.entry(
+            sha256,
+            disk.format,
+            disk.virtual_size,
+            metadata.len(),
+            facts.clone(),
+        );
         let blob = self.root.join(entry.blob());
         files::sync(file.path())?;
         let read_only = fs::Permissions::from_mode(0o444);
@@ -210,11 +218,20 @@ impl Store {
     /// Gives a content that is there another name. Returns the image.
     pub fn name_again(&self, image: &Image, facts: Facts) -> Result<Image, Failure> {
         let Some(old) = &image.entry else {
-            return Err(Failure::new(Exit::Failed, "only images of the store have names"));
+            return Err(Failure::new(
+                Exit::Failed,
+                "only images of the store have names",
+            ));
         };
         let sha256 = Digest::new(Algorithm::Sha256, &old.sha256)
             .ok_or_else(|| Failure::new(Exit::Invalid, "the list of images is damaged"))?;
-        let entry = self.entry(&sha256, old.format, old.virtual_size, old.size, facts.clone());
+        let entry = self.entry(
+            &sha256,
+            old.format,
+            old.virtual_size,
+            old.size,
+            facts.clone(),
+        );
         let _lock = self.lock()?;
         let mut index = self.index()?;
         Self::refuse_another(&index, &entry, facts.replace)?;
@@ -223,7 +240,14 @@ impl Store {
         Ok(self.image(entry))
     }
 
-    fn entry(&self, sha256: &Digest, format: DiskFormat, virtual_size: u64, size: u64, facts: Facts) -> Entry {
+    fn entry(
+        &self,
+        sha256: &Digest,
+        format: DiskFormat,
+        virtual_size: u64,
+        size: u64,
+        facts: Facts,
+    ) -> Entry {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Entry {
             name: facts.name,
@@ -304,7 +328,10 @@ impl Store {
     /// Reads the whole content; `read` hears how much. Refuses one that is not what it was.
     pub fn verify(&self, image: &Image, read: impl FnMut(u64)) -> Result<(), Failure> {
         let Some(entry) = &image.entry else {
-            return Err(Failure::new(Exit::Usage, "only images of the store can be verified"));
+            return Err(Failure::new(
+                Exit::Usage,
+                "only images of the store can be verified",
+            ));
         };
         let damaged = |problem: String| {
             let text = format!(
@@ -315,7 +342,11 @@ impl Store {
             Failure::new(Exit::Unverified, text)
         };
         let mut file = File::open(&image.path).map_err(|error| {
-            damaged(format!("{}: {}", image.path.display(), crate::output::io_reason(&error)))
+            damaged(format!(
+                "{}: {}",
+                image.path.display(),
+                crate::output::io_reason(&error)
+            ))
         })?;
         let mut hasher = Hasher::new(Algorithm::Sha256);
         read_through(&mut file, &mut hasher, read).map_err(Failure::io("read", &image.path))?;
@@ -334,7 +365,10 @@ impl Store {
     /// became free.
     pub fn remove(&self, image: &Image) -> Result<u64, Failure> {
         let Some(entry) = &image.entry else {
-            return Err(Failure::new(Exit::Usage, "only images of the store can be removed"));
+            return Err(Failure::new(
+                Exit::Usage,
+                "only images of the store can be removed",
+            ));
         };
         let _lock = self.lock()?;
         let mut index = self.index()?;
@@ -381,8 +415,8 @@ impl Store {
         for blob in fs::read_dir(&blobs).map_err(Failure::io("read", &blobs))? {
             let blob = blob.map_err(Failure::io("read", &blobs))?;
             let (sha256, path) = (blob.file_name().to_string_lossy().into_owned(), blob.path());
-            let is_needed = index.names(&sha256)
-                || !uses::disks(&self.uses(), &sha256, &path)?.is_empty();
+            let is_needed =
+                index.names(&sha256) || !uses::disks(&self.uses(), &sha256, &path)?.is_empty();
             if !is_needed {
                 pruned.remove(&path)?;
             }
@@ -400,23 +434,6 @@ impl Pruned {
         self.bytes += bytes;
         Ok(())
     }
-}
-
-fn usual_root() -> Result<PathBuf, Failure> {
-    let variable = |name: &str| {
-        let path = PathBuf::from(std::env::var_os(name)?);
-        path.is_absolute().then_some(path)
-    };
-    if let Some(root) = std::env::var_os("BOOTJACK_IMAGES").filter(|root| !root.is_empty()) {
-        return Ok(root.into());
-    }
-    variable("XDG_DATA_HOME")
-        .or_else(|| Some(variable("HOME")?.join(".local/share")))
-        .map(|data| data.join("bootjack/images"))
-        .ok_or_else(|| {
-            let text = "wanted a directory for images, got neither BOOTJACK_IMAGES nor HOME; set one of them";
-            Failure::new(Exit::Missing, text)
-        })
 }
 
 /// Sixteen hexadecimal digits.

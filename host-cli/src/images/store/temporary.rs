@@ -58,6 +58,15 @@ impl Temporary {
     }
 }
 
+#[cfg(test)]
+impl Temporary {
+    /// Neither file nor note is removed, and the lock is gone.
+    pub fn forget_as_if_killed(mut self) {
+        drop(self.note.take());
+        std::mem::forget(self);
+    }
+}
+
 impl Drop for Temporary {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
@@ -113,12 +122,10 @@ mod tests {
         let made = Temporary::beside(&notes, &target).unwrap();
         fs::write(made.path(), "half").unwrap();
         assert_eq!(prune(&notes).unwrap(), []);
-        // As if it had been killed: neither file nor note is removed, the lock is gone.
         let left = Temporary::beside(&notes, &target).unwrap();
         fs::write(left.path(), "half").unwrap();
         let path = left.path().to_owned();
-        let mut left = std::mem::ManuallyDrop::new(left);
-        drop(left.note.take());
+        left.forget_as_if_killed();
         let removed = prune(&notes).unwrap();
         assert_eq!(removed.len(), 1);
         assert_eq!(removed[0].0, path);
