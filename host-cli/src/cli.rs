@@ -4,6 +4,7 @@ mod auth;
 mod files;
 mod lab;
 mod net;
+mod image;
 mod reservation;
 mod services;
 
@@ -26,6 +27,7 @@ pub use self::lab::{
     VmCommand,
 };
 pub use self::net::{CaptureArgs, LinkState, NetArgs, NetCommand};
+pub use self::image::{DiskCommand, ImportImageArgs, KeptCommand, SnapshotCommand};
 pub use self::reservation::{CreateArgs, FieldArgs, ReservationCommand, UpdateArgs};
 pub use self::services::{
     ArtifactCommand, LeaseCommand, OperationCommand, ProfileCommand, ServerCommand,
@@ -248,11 +250,26 @@ pub enum Command {
     #[command(after_help = Exit::help())]
     Net(NetArgs),
 
-    /// Images to run the service from
+    /// Images: of disks that machines have or start from, and of the service
     #[command(visible_alias = "images", after_help = Exit::help())]
     Image {
+        /// How answers are printed [default: table]
+        #[arg(long, short, value_enum, value_name = "FORMAT", global = true)]
+        output: Option<Format>,
+
         #[command(subcommand)]
         command: ImageCommand,
+    },
+
+    /// Disks of machines: make, look, change, and export for others
+    #[command(visible_alias = "disks", after_help = Exit::help())]
+    Disk {
+        /// How answers are printed [default: table]
+        #[arg(long, short, value_enum, value_name = "FORMAT", global = true)]
+        output: Option<Format>,
+
+        #[command(subcommand)]
+        command: DiskCommand,
     },
 
     /// Write the manual pages, bootjack.1 and one for each verb, into a directory
@@ -362,6 +379,9 @@ pub enum WaitFor {
 
 #[derive(Debug, Subcommand)]
 pub enum ImageCommand {
+    #[command(flatten)]
+    Kept(KeptCommand),
+
     /// Pack bootjackd and network boot programs into a container image, without a container engine
     ///
     /// The archive is an OCI image layout that docker, podman and skopeo load. The same files give the same archive.
@@ -491,13 +511,11 @@ pub fn parse() -> Cli {
     let mut command = command();
     let matches = command.get_matches_mut();
     // A flag that would be ignored is refused.
-    let own = ["auth", "lab", "net", "completion", "man"];
     if let Some((verb, _)) = matches.subcommand()
-        && (own.contains(&verb) || LAB_VERBS.contains(&verb))
+        && (SILENT_VERBS.contains(&verb) || answers_alone(verb))
     {
-        let answers = ["auth", "net"].contains(&verb) || LAB_VERBS.contains(&verb);
         for flag in ["server", "ca", "cert", "key", "token_file", "output"] {
-            let has_meaning = flag == "output" && answers && verb != "init";
+            let has_meaning = flag == "output" && answers_alone(verb);
             if matches.value_source(flag) == Some(ValueSource::CommandLine) && !has_meaning {
                 let flag = flag.replace('_', "-");
                 let text = format!("--{flag} has no meaning for `bootjack {verb}`");
@@ -536,7 +554,27 @@ pub fn command() -> clap::Command {
     })
 }
 
+/// Verbs that neither talk to a bootjackd that somebody names nor answer in a format of choice.
+const SILENT_VERBS: [&str; 4] = ["lab", "init", "completion", "man"];
+
+/// Whether a verb answers in a format of choice without talking to a bootjackd that somebody names.
+fn answers_alone(verb: &str) -> bool {
+    let others = ["auth", "net", "image", "disk"];
+    others.contains(&verb) || (LAB_VERBS.contains(&verb) && !SILENT_VERBS.contains(&verb))
+}
+
 impl Command {
+    /// How its answer is to be printed, if it answers without talking to a bootjackd that somebody names.
+    fn own_output(&mut self) -> Option<&mut Option<Format>> {
+        match self {
+            Self::Auth(auth) => Some(&mut auth.output),
+            Self::Net(net) => Some(&mut net.output),
+            Self::Image { output, .. } | Self::Disk { output, .. } => Some(output),
+            Self::Verb(verb) => verb.at().map(|at| &mut at.output),
+            _ => None,
+        }
+    }
+
     /// How it talks to bootjackd, if it does.
     fn api(&mut self) -> Option<&mut ApiArgs> {
         match self {
@@ -557,6 +595,7 @@ impl Command {
             | Self::Lab(_)
             | Self::Net(_)
             | Self::Image { .. }
+            | Self::Disk { .. }
             | Self::Man { .. }
             | Self::Completion { .. } => None,
         }
@@ -566,13 +605,8 @@ impl Command {
 impl Cli {
     /// How answers are printed.
     pub fn format(&mut self) -> Format {
-        match &self.command {
-            Command::Auth(auth) => return auth.format(),
-            Command::Net(net) => return net.format(),
-            _ => {}
-        }
-        if let Command::Verb(verb) = &mut self.command {
-            return verb.at().map_or(Format::Table, |at| at.format());
+        if let Some(output) = self.command.own_output() {
+            return output.unwrap_or(Format::Table);
         }
         let api = self.command.api();
         api.map_or(Format::Table, |api| api.format())
@@ -580,16 +614,8 @@ impl Cli {
 
     /// What stands after the verb wins.
     fn merged(mut self) -> Self {
-        if let Command::Auth(auth) = &mut self.command {
-            auth.output = auth.output.or(self.api.output);
-        }
-        if let Command::Verb(verb) = &mut self.command
-            && let Some(at) = verb.at()
-        {
-            at.output = at.output.or(self.api.output);
-        }
-        if let Command::Net(net) = &mut self.command {
-            net.output = net.output.or(self.api.output);
+        if let Some(output) = self.command.own_output() {
+            *output = output.or(self.api.output);
         }
         if let Some(api) = self.command.api() {
             api.server = api.server.take().or(self.api.server.take());

@@ -1,7 +1,7 @@
 //! The only file that starts programs. None of them outlives this process, even one that is killed; but for those that are
 //! `detached`, which are the lab's and not a command's.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::Path;
 use std::process::{ExitStatus, Output, Stdio};
@@ -12,6 +12,7 @@ use tokio::process::{ChildStderr, ChildStdout, Command};
 use tokio::sync::{mpsc, watch};
 
 use crate::exit::{Exit, Failure};
+use crate::host::find_program;
 use crate::output::io_reason;
 
 /// A program that runs beside this one.
@@ -242,6 +243,44 @@ pub async fn ssh(arguments: &[String]) -> Result<Output, Failure> {
     let mut command = Command::new("ssh");
     command.args(arguments);
     output(command).await
+}
+
+/// Runs qemu-img to its end; `heard` gets what it prints when it prints it.
+pub async fn qemu_img(
+    arguments: &[OsString],
+    mut heard: impl FnMut(&[u8]),
+) -> Result<Output, Failure> {
+    let program = find_program("qemu-img").ok_or_else(|| {
+        let text = "wanted qemu-img, got none; install it: qemu-utils on Debian and Ubuntu, qemu-img on Fedora and Arch, qemu with Homebrew";
+        Failure::new(Exit::Missing, text)
+    })?;
+    let mut command = Command::new(program);
+    // Its complaints are read here.
+    command.args(arguments).env("LC_ALL", "C").process_group(0);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = spawn(&mut command)?;
+    let mut stdout = child.stdout.take().expect("it is piped");
+    let mut stderr = child.stderr.take().expect("it is piped");
+    let (mut said, mut complaints) = (Vec::new(), Vec::new());
+    let listening = async {
+        loop {
+            let before = said.len();
+            match stdout.read_buf(&mut said).await {
+                Ok(0) | Err(_) => break,
+                Ok(_) => heard(&said[before..]),
+            }
+        }
+    };
+    let (status, (), _) =
+        tokio::join!(child.wait(), listening, stderr.read_to_end(&mut complaints));
+    Ok(Output {
+        status: status.map_err(|error| cannot_start("qemu-img", &error))?,
+        stdout: said,
+        stderr: complaints,
+    })
 }
 
 /// Starts QEMU and waits for octets on its standard output, one after the other, each within its time; ends it.

@@ -4,6 +4,7 @@ pub mod apply;
 pub mod artifact;
 pub mod auth;
 pub mod completion;
+pub mod disk;
 pub mod image;
 pub mod import;
 pub mod lab;
