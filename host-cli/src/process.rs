@@ -158,7 +158,11 @@ pub fn last_lines(log: &Path, start: u64, count: usize) -> String {
     let text = std::fs::read(log).unwrap_or_default();
     let start = usize::try_from(start).unwrap_or(0).min(text.len());
     let text = String::from_utf8_lossy(&text[start..]);
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .collect();
     match lines.as_slice() {
         [] => "it said nothing".to_owned(),
         lines => lines[lines.len().saturating_sub(count)..].join("; "),

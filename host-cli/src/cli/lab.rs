@@ -353,6 +353,17 @@ impl LabVerb {
 
 /// Their names.
 pub const LAB_VERBS: [&str; 13] = [
-    "init", "validate", "plan", "up", "down", "destroy", "status", "doctor", "vm", "shell",
-    "exec", "cp", "ssh-config",
+    "init",
+    "validate",
+    "plan",
+    "up",
+    "down",
+    "destroy",
+    "status",
+    "doctor",
+    "vm",
+    "shell",
+    "exec",
+    "cp",
+    "ssh-config",
 ];

@@ -66,7 +66,9 @@ fn fits(descriptor: &Value, arch: Arch) -> bool {
                 .any(|name| name.as_str().is_some_and(|name| name.starts_with(machine)))
     });
     let features = list(&descriptor["features"]);
-    let is_unfit = UNFIT.iter().any(|unfit| features.contains(&(*unfit).into()));
+    let is_unfit = UNFIT
+        .iter()
+        .any(|unfit| features.contains(&(*unfit).into()));
     is_uefi && is_target && !is_unfit
 }
 
@@ -108,7 +110,12 @@ mod tests {
     #[test]
     fn the_first_that_boots_ipxe_is_chosen() {
         let known = vec![
-            descriptor("/fw/ms.fd", "x86_64", "pc-q35-*", &["enrolled-keys", "secure-boot"]),
+            descriptor(
+                "/fw/ms.fd",
+                "x86_64",
+                "pc-q35-*",
+                &["enrolled-keys", "secure-boot"],
+            ),
             descriptor("/fw/smm.fd", "x86_64", "pc-q35-*", &["requires-smm"]),
             descriptor("/fw/i440.fd", "x86_64", "pc-i440fx-*", &[]),
             descriptor("/fw/absent.fd", "x86_64", "pc-q35-*", &[]),

@@ -193,7 +193,11 @@ pub async fn look(arch: Arch, accel: AccelChoice) -> ArchFacts {
 fn hvf(arch: Arch) -> Kvm {
     match Arch::of_host() == Some(arch) {
         true => Kvm::Works,
-        false => Kvm::No(format!("{} on an {} Mac", arch.as_str(), std::env::consts::ARCH)),
+        false => Kvm::No(format!(
+            "{} on an {} Mac",
+            arch.as_str(),
+            std::env::consts::ARCH
+        )),
     }
 }
 

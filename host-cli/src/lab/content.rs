@@ -60,7 +60,9 @@ pub fn profiles(directory: Option<&Path>) -> Result<Vec<LabProfile>, Failure> {
         }
     }
     let all = all.into_iter();
-    Ok(all.map(|(name, files)| LabProfile { name, files }).collect())
+    Ok(all
+        .map(|(name, files)| LabProfile { name, files })
+        .collect())
 }
 
 /// Puts those that the lab's machines use and that bootjackd does not have so. Returns how many.
@@ -75,9 +77,14 @@ pub async fn put_profiles(
         let wanted = Some(name);
         lab.vms.iter().any(|vm| vm.profile.as_deref() == wanted)
     };
-    for profile in profiles.into_iter().filter(|profile| is_used(&profile.name)) {
+    for profile in profiles
+        .into_iter()
+        .filter(|profile| is_used(&profile.name))
+    {
         let name = format!("profiles/{}", profile.name);
-        let there = api.get_profile(GetProfileRequest { name: name.clone() }).await;
+        let there = api
+            .get_profile(GetProfileRequest { name: name.clone() })
+            .await;
         match there {
             Ok(there) if there.get_ref().files == profile.files.clone().into_iter().collect() => {
                 continue;
@@ -105,7 +112,11 @@ pub async fn put_profiles(
 pub fn artifacts(sources: &[PathBuf]) -> Result<BTreeMap<String, PathBuf>, Failure> {
     let mut all = BTreeMap::new();
     for source in sources {
-        let name = source.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = source
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         collect(source, &name, &mut all)?;
     }
     Ok(all)
@@ -143,7 +154,9 @@ pub async fn send_artifacts(
             Err(status) if status.code() == Code::NotFound => None,
             Err(status) => return Err(client::refused(server, &status)),
         };
-        let size = std::fs::metadata(file).map_err(Failure::io("read", file))?.len();
+        let size = std::fs::metadata(file)
+            .map_err(Failure::io("read", file))?
+            .len();
         let mut sha256 = None;
         if let Some(there) = there.filter(|there| there.size_bytes.unsigned_abs() == size) {
             let own = artifact::digest_of(file)?;
@@ -199,11 +212,16 @@ pub async fn reservations(
     };
     let current = sender.list("").await?;
     let plan = plan(wanted, &current, &terms).map_err(|problems| {
-        let lines: Vec<String> = problems.iter().map(|problem| problem.message.clone()).collect();
+        let lines: Vec<String> = problems
+            .iter()
+            .map(|problem| problem.message.clone())
+            .collect();
         Failure::new(Exit::Conflict, lines.join("\n  "))
     })?;
     let outcomes = sender.carry_out(plan.clone(), &mut |_| {}).await;
-    let failures = outcomes.into_iter().filter_map(|outcome| outcome.result.err());
+    let failures = outcomes
+        .into_iter()
+        .filter_map(|outcome| outcome.result.err());
     Failure::of_many(failures.collect())?;
     Ok(plan)
 }
@@ -221,10 +239,14 @@ fn reservation(machine: &Machine, known: &[String], secrets: &Secrets) -> Reserv
         .map(|(name, value)| (name.clone(), crate::vars::from_json(value.clone())))
         .collect();
     let host_key = secrets.host_keys.get(&machine.name);
-    for (name, value) in [("ssh_key", Some(&secrets.ssh_key)), ("ssh_host_key", host_key)] {
+    for (name, value) in [
+        ("ssh_key", Some(&secrets.ssh_key)),
+        ("ssh_host_key", host_key),
+    ] {
         if let Some(value) = value.filter(|_| known.iter().any(|known| known == name)) {
             let kind = Some(Kind::StringValue(value.clone()));
-            vars.entry(name.to_owned()).or_insert(prost_types::Value { kind });
+            vars.entry(name.to_owned())
+                .or_insert(prost_types::Value { kind });
         }
     }
     Reservation {

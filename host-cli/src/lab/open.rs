@@ -66,16 +66,26 @@ fn find(wanted: &LabRef) -> Result<PathBuf, Failure> {
     let named = std::env::var_os("BOOTJACK_LAB").filter(|value| !value.is_empty());
     if let Some(file) = wanted.file.clone().or(named.map(PathBuf::from)) {
         let file = here.join(file);
-        let file = if file.is_dir() { file.join(FILE_NAME) } else { file };
+        let file = if file.is_dir() {
+            file.join(FILE_NAME)
+        } else {
+            file
+        };
         return file.canonicalize().map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => {
-                let text = format!("there is no lab file {}; make one with: bootjack init", file.display());
+                let text = format!(
+                    "there is no lab file {}; make one with: bootjack init",
+                    file.display()
+                );
                 Failure::new(Exit::NotFound, text)
             }
             _ => Failure::io("read", &file)(error),
         });
     }
-    let found = here.ancestors().map(|dir| dir.join(FILE_NAME)).find(|file| file.is_file());
+    let found = here
+        .ancestors()
+        .map(|dir| dir.join(FILE_NAME))
+        .find(|file| file.is_file());
     found.ok_or_else(|| {
         let text = format!(
             "there is no {FILE_NAME} in {} or above; make one with: bootjack init",
@@ -105,7 +115,10 @@ fn faulty(file: &Path, problems: &[labfile::Problem]) -> Failure {
     });
     Failure {
         details: details.collect(),
-        ..Failure::new(Exit::Invalid, format!("{name} has {count}\n  {}", lines.join("\n  ")))
+        ..Failure::new(
+            Exit::Invalid,
+            format!("{name} has {count}\n  {}", lines.join("\n  ")),
+        )
     }
 }
 
@@ -143,7 +156,12 @@ impl Opened {
         check_private(self.paths.run())?;
         let file = self.paths.lock();
         let mut options = File::options();
-        let opened = options.read(true).write(true).create(true).truncate(false).open(&file);
+        let opened = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&file);
         let mut lock = opened.map_err(Failure::io("write", &file))?;
         if flock(&lock, libc::LOCK_EX | libc::LOCK_NB).is_err() {
             let mut holder = String::new();

@@ -70,7 +70,11 @@ impl VmPlan {
             Boot::Uefi { .. } => " UEFI",
             Boot::Kernel { .. } => "",
         };
-        format!("{}{firmware}, {}", self.vm.arch.as_str(), self.accel.title())
+        format!(
+            "{}{firmware}, {}",
+            self.vm.arch.as_str(),
+            self.accel.title()
+        )
     }
 }
 
@@ -100,13 +104,15 @@ fn target(
     let (boot, vars_template) = firmware(machine, arch, &vm_paths, boots_net, missing)?;
     let base = match &machine.image {
         None => None,
-        Some(name) => match facts.images.get(name) {
-            Some(image) => Some((image.path.clone(), image.format)),
-            None => {
-                missing.add(format!("image {name} of {}: bootjack image pull {name}, or bootjack image import FILE", machine.name));
-                return None;
+        Some(name) => {
+            match facts.images.get(name) {
+                Some(image) => Some((image.path.clone(), image.format)),
+                None => {
+                    missing.add(format!("image {name} of {}: bootjack image pull {name}, or bootjack image import FILE", machine.name));
+                    return None;
+                }
             }
-        },
+        }
     };
     let net_first = machine.boot.first() == Some(&BootFrom::Net);
     let (disk_order, net_order) = boot_order::orders(net_first);
@@ -203,7 +209,11 @@ pub fn runner(
         });
         return None;
     };
-    let native = if cfg!(target_os = "macos") { Accel::Hvf } else { Accel::Kvm };
+    let native = if cfg!(target_os = "macos") {
+        Accel::Hvf
+    } else {
+        Accel::Kvm
+    };
     let (accel, reason) = match (&found.native, facts.emulate) {
         (_, true) | (Kvm::NotTried, _) => (Accel::Tcg, None),
         (Kvm::Works, false) => (native, None),
@@ -281,7 +291,11 @@ impl Missing {
         let message = match self.0.as_slice() {
             [] => return Ok(()),
             [one] => format!("the lab lacks {one}"),
-            more => format!("the lab lacks {} things\n  {}", more.len(), more.join("\n  ")),
+            more => format!(
+                "the lab lacks {} things\n  {}",
+                more.len(),
+                more.join("\n  ")
+            ),
         };
         Err(Failure::new(Exit::Missing, message))
     }
@@ -294,7 +308,11 @@ pub fn known<'a>(lab: &'a Lab, name: &'a str) -> Result<&'a str, Failure> {
     match names.contains(&name) {
         true => Ok(name),
         false => {
-            let text = format!("there is no machine {name} in lab {}; there are: {}", lab.name, names.join(", "));
+            let text = format!(
+                "there is no machine {name} in lab {}; there are: {}",
+                lab.name,
+                names.join(", ")
+            );
             Err(Failure::new(Exit::NotFound, text))
         }
     }

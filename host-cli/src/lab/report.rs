@@ -89,7 +89,11 @@ impl Report {
             "note" => self.style.dim(what),
             _ => what.to_owned(),
         };
-        let _ = writeln!(std::io::stderr(), "{:>7.1}s  {who} {what}", elapsed.as_secs_f64());
+        let _ = writeln!(
+            std::io::stderr(),
+            "{:>7.1}s  {who} {what}",
+            elapsed.as_secs_f64()
+        );
     }
 }
 

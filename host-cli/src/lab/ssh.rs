@@ -163,7 +163,10 @@ mod tests {
         let (lab, paths) = lab("namespace");
         let text = config(&lab, &paths, None, Path::new("/usr/bin/bootjack"));
         assert!(!text.contains("Host provisioner"));
-        assert!(text.contains("  ProxyCommand /usr/bin/bootjack net dial --run /run/b/"), "{text}");
+        assert!(
+            text.contains("  ProxyCommand /usr/bin/bootjack net dial --run /run/b/"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -171,6 +174,9 @@ mod tests {
         let known = [("a", "ssh-ed25519 AA a"), ("b", "ssh-ed25519 BB b")];
         let known = known.map(|(name, key)| (name.to_owned(), key.to_owned()));
         let text = known_hosts("demo", &BTreeMap::from(known));
-        assert_eq!(text, "a.demo.bootjack ssh-ed25519 AA a\nb.demo.bootjack ssh-ed25519 BB b\n");
+        assert_eq!(
+            text,
+            "a.demo.bootjack ssh-ed25519 AA a\nb.demo.bootjack ssh-ed25519 BB b\n"
+        );
     }
 }

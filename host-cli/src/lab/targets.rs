@@ -38,7 +38,9 @@ pub async fn start(plan: &VmPlan, store: &Store, report: &Report) -> Result<Star
     prepare(plan, store).await?;
     report.waiting(&format!("{} is powered on", vm.name));
     let state = launch(plan)?;
-    let pid = state.pid().map_or_else(String::new, |pid| format!(", pid {pid}"));
+    let pid = state
+        .pid()
+        .map_or_else(String::new, |pid| format!(", pid {pid}"));
     report.done(&vm.name, &format!("powered on ({}{pid})", plan.title()));
     if let Some(reason) = &plan.accel_reason {
         report.note(&vm.name, &format!("emulated: {reason}"));
@@ -71,9 +73,15 @@ pub fn is_as_started(plan: &VmPlan) -> bool {
     let record: Value = serde_json::from_str(&text).unwrap_or_default();
     let is_same = |wanted: &[String], is: &Value| {
         let words = is.as_array().map(Vec::as_slice).unwrap_or_default();
-        words.iter().map(Value::as_str).eq(wanted.iter().map(|word| Some(word.as_str())))
+        words
+            .iter()
+            .map(Value::as_str)
+            .eq(wanted.iter().map(|word| Some(word.as_str())))
     };
-    is_same(&plain(plan.arguments()), &json!(plain(strings(&record["arguments"]))))
+    is_same(
+        &plain(plan.arguments()),
+        &json!(plain(strings(&record["arguments"]))),
+    )
 }
 
 fn strings(value: &Value) -> Vec<String> {
@@ -154,7 +162,10 @@ pub fn reset(plan: &VmPlan, net_first: Option<bool>) -> Result<(), Failure> {
             wait_for_reset(&mut qmp).map_err(failed)?;
             vm::boot_order::set(&mut qmp, &nic.id, usual).map_err(failed)
         }
-        _ => qmp.execute("system_reset", json!({})).map(drop).map_err(failed),
+        _ => qmp
+            .execute("system_reset", json!({}))
+            .map(drop)
+            .map_err(failed),
     }
 }
 

@@ -178,7 +178,10 @@ fn provisioner(
     wanted.profiles = table.string("profiles").map(file);
     let programs = table.string("programs");
     if let (Some(programs), ProvisionerKind::Vm) = (&programs, wanted.kind) {
-        programs.wrong(problems, "has no meaning for kind = \"vm\": they are in the container image");
+        programs.wrong(
+            problems,
+            "has no meaning for kind = \"vm\": they are in the container image",
+        );
     }
     wanted.programs = programs.map(file);
     let artifacts = table.strings("artifacts").unwrap_or_default();

@@ -41,7 +41,10 @@ pub fn launch(
     loop {
         if let Some(status) = started.ended() {
             let words = process::last_lines(&log, started.log_start, LAST_WORDS);
-            let text = format!("{name}: qemu ended with {status}: {words}; log: {}", log.display());
+            let text = format!(
+                "{name}: qemu ended with {status}: {words}; log: {}",
+                log.display()
+            );
             return Err(Failure::new(Exit::Vm, text));
         }
         if holder(&paths.pid)?.is_some() && Qmp::connect(&paths.monitor).is_ok() {

@@ -12,9 +12,15 @@ use crate::qmp::{Qmp, QmpError};
 pub enum State {
     Stopped,
     /// QEMU runs; `status` is its word for how: running, paused, inmigrate, …
-    Running { pid: i32, status: String },
+    Running {
+        pid: i32,
+        status: String,
+    },
     /// Its pid file is held, and nobody answers for it.
-    Hung { pid: i32, why: String },
+    Hung {
+        pid: i32,
+        why: String,
+    },
 }
 
 impl State {

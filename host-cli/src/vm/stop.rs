@@ -58,7 +58,9 @@ pub fn stop(
     match is_gone_within(paths, KILL)? {
         true => Ok(Stopped::ByKill),
         false => {
-            let text = format!("{name}: qemu (pid {pid}) cannot be killed; look at: ps -o stat,wchan {pid}");
+            let text = format!(
+                "{name}: qemu (pid {pid}) cannot be killed; look at: ps -o stat,wchan {pid}"
+            );
             Err(Failure::new(Exit::Vm, text))
         }
     }

@@ -135,14 +135,25 @@ fn machines(opened: &Opened) -> Vec<(String, String)> {
         }
     }
     let uuid = |name: &str| derived_uuid(&opened.lab.name, name);
-    names.into_iter().map(|name| (name.clone(), uuid(&name))).collect()
+    names
+        .into_iter()
+        .map(|name| (name.clone(), uuid(&name)))
+        .collect()
 }
 
 /// QEMU leaves its datagram sockets behind.
 fn clear_sockets(opened: &Opened) -> Result<(), Failure> {
-    for (name, _) in machines(opened).into_iter().chain([(PROVISIONER.to_owned(), String::new())]) {
+    for (name, _) in machines(opened)
+        .into_iter()
+        .chain([(PROVISIONER.to_owned(), String::new())])
+    {
         let id = id(&name);
-        for file in [format!("v-{id}"), format!("{id}.qmp"), format!("{id}.con"), format!("{id}.pid")] {
+        for file in [
+            format!("v-{id}"),
+            format!("{id}.qmp"),
+            format!("{id}.con"),
+            format!("{id}.pid"),
+        ] {
             let _ = std::fs::remove_file(opened.paths.run().join(file));
         }
     }
@@ -150,7 +161,11 @@ fn clear_sockets(opened: &Opened) -> Result<(), Failure> {
 }
 
 fn forget_all_but_disks(opened: &Opened) -> Result<(), Failure> {
-    for entry in std::fs::read_dir(opened.paths.vms()).into_iter().flatten().flatten() {
+    for entry in std::fs::read_dir(opened.paths.vms())
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         forget_but_disks(&entry.path())?;
     }
     forget_but_disks(&opened.paths.provisioner())
@@ -159,7 +174,9 @@ fn forget_all_but_disks(opened: &Opened) -> Result<(), Failure> {
 fn forget_but_disks(dir: &Path) -> Result<(), Failure> {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
-        let is_disk = path.extension().is_some_and(|ext| ext == "qcow2" || ext == "raw");
+        let is_disk = path
+            .extension()
+            .is_some_and(|ext| ext == "qcow2" || ext == "raw");
         if !is_disk && path.is_file() {
             std::fs::remove_file(&path).map_err(Failure::io("remove", &path))?;
         }

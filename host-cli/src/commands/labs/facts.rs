@@ -51,7 +51,9 @@ fn find(
         images::DiskFormat::Raw => DiskFormat::Raw,
         images::DiskFormat::Qcow2 => DiskFormat::Qcow2,
         other => {
-            let text = format!("image {name}: wanted qcow2 or raw, got {other}; import it first: bootjack image import");
+            let text = format!(
+                "image {name}: wanted qcow2 or raw, got {other}; import it first: bootjack image import"
+            );
             return Err(Failure::new(Exit::Invalid, text));
         }
     };

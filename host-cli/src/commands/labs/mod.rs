@@ -60,7 +60,12 @@ fn validate(at: &At) -> Result<(), Failure> {
                 1 => "1 machine".to_owned(),
                 n => format!("{n} machines"),
             };
-            format!("{}: lab {} with {machines} on {}", crate::lab::plan::shown(&opened.file), lab.name, lab.network.subnet)
+            format!(
+                "{}: lab {} with {machines} on {}",
+                crate::lab::plan::shown(&opened.file),
+                lab.name,
+                lab.network.subnet
+            )
         },
     )
 }
@@ -76,7 +81,11 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 /// Takes the lab's lock, and says who is waited for.
 pub(super) fn lock(opened: &Opened, command: &str, report: &Report) -> Result<open::Lock, Failure> {
     opened.lock(command, |holder| {
-        let holder = if holder.is_empty() { "another command" } else { holder };
+        let holder = if holder.is_empty() {
+            "another command"
+        } else {
+            holder
+        };
         report.waiting(&format!("{holder} is at this lab; waiting for it"));
     })
 }

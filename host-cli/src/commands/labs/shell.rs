@@ -60,7 +60,10 @@ pub fn config(at: &At) -> Result<(), Failure> {
 /// Writes the configuration, as the ports are now; returns its file.
 pub fn write(opened: &Opened) -> Result<String, Failure> {
     if !opened.paths.ssh_key().is_file() {
-        let text = format!("lab {} has no keys yet; bring it up first: bootjack up", opened.lab.name);
+        let text = format!(
+            "lab {} has no keys yet; bring it up first: bootjack up",
+            opened.lab.name
+        );
         return Err(Failure::new(Exit::Conflict, text));
     }
     let port = provisioner::ssh_port(opened);

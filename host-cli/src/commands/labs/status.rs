@@ -1,7 +1,7 @@
 //! What runs, and where machines stand: from QEMU, the switch and bootjackd, not from memory.
 
-use bootjack_api::v1::machines_client::MachinesClient;
 use bootjack_api::v1::leases_client::LeasesClient;
+use bootjack_api::v1::machines_client::MachinesClient;
 use bootjack_api::v1::{Lease, ListLeasesRequest, ListMachinesRequest, Machine};
 use serde_json::{Value, json};
 
@@ -89,7 +89,9 @@ pub async fn stands(opened: &Opened) -> Result<(Vec<Stand>, Value), Failure> {
     let mut stands = Vec::new();
     for machine in &opened.lab.vms {
         let state = vm::state(&opened.paths.vm(&machine.name), &machine.uuid)?;
-        let lease = leases.iter().find(|lease| lease.mac.eq_ignore_ascii_case(&machine.mac));
+        let lease = leases
+            .iter()
+            .find(|lease| lease.mac.eq_ignore_ascii_case(&machine.mac));
         let name = format!("machines/{}", machine.name);
         let progress = machines.iter().find(|told| told.name == name);
         stands.push(Stand {
@@ -98,7 +100,11 @@ pub async fn stands(opened: &Opened) -> Result<(Vec<Stand>, Value), Failure> {
             address: lease.map(|lease| lease.address.clone()),
             progress: progress.map(|told| word(told)),
             reserved: machine.address.to_string(),
-            profile: machine.profile.clone().or_else(|| machine.image.clone()).unwrap_or_default(),
+            profile: machine
+                .profile
+                .clone()
+                .or_else(|| machine.image.clone())
+                .unwrap_or_default(),
         });
     }
     Ok((stands, service))
@@ -163,7 +169,10 @@ pub fn plan(at: &At) -> Result<(), Failure> {
         || match steps.as_slice() {
             [] => "nothing to do".to_owned(),
             steps => {
-                let lines: Vec<String> = steps.iter().map(|(who, what)| format!("{who}: {what}")).collect();
+                let lines: Vec<String> = steps
+                    .iter()
+                    .map(|(who, what)| format!("{who}: {what}"))
+                    .collect();
                 lines.join("\n")
             }
         },
@@ -193,19 +202,34 @@ async fn steps(opened: &Opened, how: &How) -> Result<Vec<(String, String)>, Fail
                 add(name, format!("make, and power on ({})", plan.title()));
             }
             State::Stopped => add(name, format!("power on ({})", plan.title())),
-            State::Hung { why, .. } => add(name, format!("hung ({why}); end it with: bootjack vm stop --kill {name}")),
+            State::Hung { why, .. } => add(
+                name,
+                format!("hung ({why}); end it with: bootjack vm stop --kill {name}"),
+            ),
             State::Running { .. } if targets::is_as_started(plan) => {}
             State::Running { .. } => add(
                 name,
-                format!("runs as it was before lab.toml changed; restart it with: bootjack vm restart {name}"),
+                format!(
+                    "runs as it was before lab.toml changed; restart it with: bootjack vm restart {name}"
+                ),
             ),
         }
     }
     let known: Vec<&str> = plans.iter().map(|plan| plan.vm.name.as_str()).collect();
-    for entry in std::fs::read_dir(opened.paths.vms()).into_iter().flatten().flatten() {
+    for entry in std::fs::read_dir(opened.paths.vms())
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         let name = entry.file_name().to_string_lossy().into_owned();
         if !known.contains(&name.as_str()) {
-            add(&name, format!("is not in lab.toml any more; up leaves it; delete it with: rm -r {}", entry.path().display()));
+            add(
+                &name,
+                format!(
+                    "is not in lab.toml any more; up leaves it; delete it with: rm -r {}",
+                    entry.path().display()
+                ),
+            );
         }
     }
     Ok(steps)

@@ -104,7 +104,10 @@ pub(super) async fn supply(
         let reservation = &step.reservation;
         let id = crate::wanted::id(reservation);
         let what = match action {
-            "create" => format!("reserved {} for {id} ({})", reservation.address, reservation.mac),
+            "create" => format!(
+                "reserved {} for {id} ({})",
+                reservation.address, reservation.mac
+            ),
             action => format!("{action}d the reservation of {id}"),
         };
         report.done("reservation", &what);

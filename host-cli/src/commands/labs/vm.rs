@@ -125,7 +125,9 @@ fn start(
             let nic = nic.map(|nic| nic.id.clone());
             let plan = plan.with_net_first(net_first);
             if vm::state(&plan.paths, &plan.vm.uuid)?.is_up() && boot.is_some() {
-                let text = format!("{name} runs already; bootjack vm restart --boot has it boot as you say");
+                let text = format!(
+                    "{name} runs already; bootjack vm restart --boot has it boot as you say"
+                );
                 return Err(Failure::new(Exit::Conflict, text));
             }
             super::up::start(&plan, opened, &keys, &store, &report).await?;
@@ -144,7 +146,9 @@ fn check_boot(plan: &VmPlan, boot: Option<BootChoice>) -> Result<(), Failure> {
     let has_net = plan.vm.nics.iter().any(|nic| nic.boot_order.is_some());
     let has_disk = plan.vm.disks.iter().any(|disk| disk.boot_order.is_some());
     let lacks = match boot {
-        Some(BootChoice::Pxe | BootChoice::OncePxe) if !has_net => "never boots from the network: add \"net\" to its boot",
+        Some(BootChoice::Pxe | BootChoice::OncePxe) if !has_net => {
+            "never boots from the network: add \"net\" to its boot"
+        }
         Some(BootChoice::Disk) if !has_disk => "has no disk: add disk = \"20GiB\"",
         _ => return Ok(()),
     };
@@ -249,7 +253,11 @@ fn print_log(file: &Path, follow: bool) -> Result<(), Failure> {
             at += read as u64;
             let mut out = std::io::stdout().lock();
             // Nobody reads on: that is no failure.
-            if out.write_all(&octets[..read]).and_then(|()| out.flush()).is_err() {
+            if out
+                .write_all(&octets[..read])
+                .and_then(|()| out.flush())
+                .is_err()
+            {
                 return Ok(());
             }
             continue;

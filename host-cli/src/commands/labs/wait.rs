@@ -86,7 +86,15 @@ async fn one(
 
 /// Until this command succeeds there. What keeps failing is not forever: the machine has to run.
 async fn ssh(vm: &VmPlan, config: &str, command: &str) -> Result<(), Failure> {
-    let arguments = ["-F", config, "-o", "BatchMode=yes", "--", &vm.vm.name, command];
+    let arguments = [
+        "-F",
+        config,
+        "-o",
+        "BatchMode=yes",
+        "--",
+        &vm.vm.name,
+        command,
+    ];
     let arguments = arguments.map(str::to_owned);
     loop {
         if process::ssh(&arguments).await?.status.success() {
@@ -110,4 +118,3 @@ fn still_runs(vm: &VmPlan) -> Result<(), Failure> {
         }
     }
 }
-

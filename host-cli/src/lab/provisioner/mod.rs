@@ -59,9 +59,7 @@ pub async fn up(
 /// The API of the one that runs.
 pub fn server(opened: &Opened) -> Result<Server, Failure> {
     match opened.lab.provisioner.kind {
-        ProvisionerKind::Namespace => {
-            Ok(Server::unix(opened.paths.api().display().to_string()))
-        }
+        ProvisionerKind::Namespace => Ok(Server::unix(opened.paths.api().display().to_string())),
         ProvisionerKind::Vm => Err(Failure::new(Exit::Missing, "not yet")),
     }
 }
@@ -72,10 +70,7 @@ pub fn ssh_port(_opened: &Opened) -> Option<u16> {
 }
 
 /// Ends it.
-pub fn down(
-    opened: &Opened,
-    _grace: Option<std::time::Duration>,
-) -> Result<Stopped, Failure> {
+pub fn down(opened: &Opened, _grace: Option<std::time::Duration>) -> Result<Stopped, Failure> {
     match opened.lab.provisioner.kind {
         ProvisionerKind::Namespace => namespace::down(opened),
         ProvisionerKind::Vm => Ok(Stopped::Already),
