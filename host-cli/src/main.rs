@@ -17,10 +17,16 @@ mod commands;
 mod config;
 mod console;
 mod container;
+#[allow(dead_code)]
+mod drivers;
 mod exit;
 mod follow;
 mod host;
 mod import;
+#[allow(dead_code)]
+mod lab;
+#[allow(dead_code)]
+mod labfile;
 mod network;
 mod options;
 mod output;
@@ -28,6 +34,8 @@ mod paths;
 mod plan;
 mod process;
 mod qemu;
+#[allow(dead_code)]
+mod qmp;
 mod refusal;
 mod server;
 mod steps;
