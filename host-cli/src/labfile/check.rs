@@ -149,6 +149,7 @@ fn provisioner(
         memory_mib: 1024,
         data: 32 * GIB,
         profiles: None,
+        programs: None,
         artifacts: Vec::new(),
         ssh_port: 0,
         api_port: 0,
@@ -175,6 +176,14 @@ fn provisioner(
     let file = |found: Found<String>| directory.join(found.value);
     wanted.container = table.string("container").map(file);
     wanted.profiles = table.string("profiles").map(file);
+    let programs = table.string("programs");
+    if let (Some(programs), ProvisionerKind::Vm) = (&programs, wanted.kind) {
+        programs.wrong(
+            problems,
+            "has no meaning for kind = \"vm\": they are in the container image",
+        );
+    }
+    wanted.programs = programs.map(file);
     let artifacts = table.strings("artifacts").unwrap_or_default();
     wanted.artifacts = artifacts.into_iter().map(file).collect();
     if let Some(cpus) = cpus(&table) {
