@@ -50,6 +50,18 @@ pub async fn start(plan: &VmPlan, store: &Store, report: &Report) -> Result<Star
 
 /// Starts QEMU, and notes as what.
 pub fn launch(plan: &VmPlan) -> Result<State, Failure> {
+    note(plan)?;
+    vm::launch(
+        &plan.vm.name,
+        &plan.program,
+        &plan.arguments(),
+        &plan.paths,
+        &plan.vm.uuid,
+    )
+}
+
+/// Notes what a machine was started as.
+pub fn note(plan: &VmPlan) -> Result<(), Failure> {
     let arguments = plan.arguments();
     let record = json!({
         "version": 1,
@@ -57,14 +69,7 @@ pub fn launch(plan: &VmPlan) -> Result<State, Failure> {
         "arguments": arguments,
         "uuid": plan.vm.uuid,
     });
-    write_whole(&plan.paths.record(), &format!("{record:#}\n"))?;
-    vm::launch(
-        &plan.vm.name,
-        &plan.program,
-        &arguments,
-        &plan.paths,
-        &plan.vm.uuid,
-    )
+    write_whole(&plan.paths.record(), &format!("{record:#}\n"))
 }
 
 /// Whether it was started by the command line that it would be started by now.

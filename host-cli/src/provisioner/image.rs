@@ -75,8 +75,7 @@ impl Image {
 
     /// By the text of its image.json.
     fn of(text: &str, directory: &Path) -> Result<Self, String> {
-        let described: Described =
-            serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let described: Described = serde_json::from_str(text).map_err(|error| error.to_string())?;
         if (described.kind.as_str(), described.version) != (KIND, 1) {
             return Err(format!(
                 "wanted kind {KIND}, version 1, got {}, {}",
@@ -134,10 +133,17 @@ mod tests {
             ("x86_64", "riscv64"),
             ("vmlinuz", "../vmlinuz"),
         ] {
-            assert!(Image::of(&TEXT.replace(from, to), Path::new("/i")).is_err(), "{to}");
+            assert!(
+                Image::of(&TEXT.replace(from, to), Path::new("/i")).is_err(),
+                "{to}"
+            );
         }
         let missing = Image::open(Path::new("/nowhere")).unwrap_err();
         assert_eq!(missing.exit, Exit::NotFound);
-        assert!(missing.message.ends_with("bootjack image build provisioner"));
+        assert!(
+            missing
+                .message
+                .ends_with("bootjack image build provisioner")
+        );
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use bootjack_api::access::{self, Scope};
 
 use crate::auth::authority::{AUTHORITY_DAYS, Authority, now_secs};
-use crate::auth::directory::{Directory, Issued, Kind, replace};
+use crate::auth::directory::{CLIENTS, Directory, Issued, Kind, replace};
 use crate::exit::Failure;
 use crate::seed::cloud_init::WAN_ADDRESS;
 
@@ -18,18 +18,26 @@ const GOOD_FOR: u64 = 825 * DAY;
 /// It is made anew when it is good for less.
 const AT_LEAST: u64 = 30 * DAY;
 
-/// The files that the host needs, and those that the service needs.
+/// The files that the host needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
     pub ca: PathBuf,
     pub certificate: PathBuf,
     pub key: PathBuf,
-    /// The service's half: names and contents; secrets.
-    pub service: Vec<(String, String)>,
 }
 
-/// Makes what is missing in the directory, and reads the rest.
-pub fn ensure(root: &Path) -> Result<Tls, Failure> {
+/// The host's files in the directory.
+pub fn files(root: &Path) -> Tls {
+    let clients = root.join(CLIENTS);
+    Tls {
+        ca: root.join(access::CA_CERTIFICATE),
+        certificate: clients.join(format!("{OWNER}.pem")),
+        key: clients.join(format!("{OWNER}.key")),
+    }
+}
+
+/// Makes what is missing in the directory, and reads the service's half: names and contents; secrets.
+pub fn ensure(root: &Path) -> Result<Vec<(String, String)>, Failure> {
     let directory = Directory::make(root)?;
     if !directory.has_authority() {
         let expires = now_secs() + u64::from(AUTHORITY_DAYS) * DAY;
@@ -80,12 +88,7 @@ pub fn ensure(root: &Path) -> Result<Tls, Failure> {
         let text = std::fs::read_to_string(&path).map_err(Failure::io("read", &path))?;
         Ok((name.to_owned(), text))
     });
-    Ok(Tls {
-        ca: root.join(access::CA_CERTIFICATE),
-        certificate: own,
-        key: own_key,
-        service: service.into_iter().collect::<Result<_, Failure>>()?,
-    })
+    service.into_iter().collect()
 }
 
 fn issued(kind: Kind, id: &str, name: &str, expires: u64) -> Issued {
@@ -108,13 +111,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("tls");
         let first = ensure(&root).unwrap();
-        let names: Vec<&str> = first.service.iter().map(|(name, _)| &**name).collect();
+        let names: Vec<&str> = first.iter().map(|(name, _)| &**name).collect();
         assert_eq!(names, ["ca.pem", "server.pem", "server.key"]);
-        assert_eq!(ensure(&root).unwrap(), first);
-        let own = std::fs::read_to_string(&first.certificate).unwrap();
-        std::fs::remove_file(&first.key).unwrap();
-        let second = ensure(&root).unwrap();
-        assert_eq!(second, first);
-        assert_ne!(std::fs::read_to_string(&second.certificate).unwrap(), own);
+        let files = files(&root);
+        let own = std::fs::read_to_string(&files.certificate).unwrap();
+        assert!(ensure(&root).unwrap() == first);
+        assert_eq!(std::fs::read_to_string(&files.certificate).unwrap(), own);
+        std::fs::remove_file(&files.key).unwrap();
+        assert!(ensure(&root).unwrap() == first);
+        assert_ne!(std::fs::read_to_string(&files.certificate).unwrap(), own);
+        assert!(files.ca.exists() && files.key.exists());
     }
 }

@@ -221,7 +221,13 @@ fn numbered(mut files: Vec<Entry>) -> Vec<Entry> {
         let Content::Octets(octets) = &file.content else {
             continue;
         };
-        let head = format!("{} {:o} {} {}\n", file.path, file.mode, file.owner, octets.len());
+        let head = format!(
+            "{} {:o} {} {}\n",
+            file.path,
+            file.mode,
+            file.owner,
+            octets.len()
+        );
         all.extend(head.into_bytes());
         all.extend(octets);
     }
@@ -306,7 +312,10 @@ mod tests {
         );
         let network = content(&files, "network-config");
         for name in ["wan0", "lan0"] {
-            assert!(network.contains(&format!("    set-name: {name}\n")), "{network}");
+            assert!(
+                network.contains(&format!("    set-name: {name}\n")),
+                "{network}"
+            );
         }
         assert_eq!(content(&files, "user-data"), "#cloud-config\n{}\n");
     }
@@ -355,9 +364,7 @@ mod tests {
         assert_eq!(content(&files, "user-data"), mine);
         let meta = content(&files, META_DATA);
         assert!(
-            meta.ends_with(
-                "local-hostname: edge\npublic-keys:\n  - ssh-ed25519 BBBB me\n"
-            ),
+            meta.ends_with("local-hostname: edge\npublic-keys:\n- ssh-ed25519 BBBB me\n"),
             "{meta}"
         );
         let vendor = content(&files, "vendor-data");
@@ -365,6 +372,9 @@ mod tests {
         assert!(vendor.contains("disable_root: false\n"), "{vendor}");
         assert!(vendor.contains("ed25519_private:"), "{vendor}");
         let network = content(&files, "network-config");
-        assert!(network.contains("macaddress: \"52:54:00:00:00:03\""), "{network}");
+        assert!(
+            network.contains("macaddress: \"52:54:00:00:00:03\""),
+            "{network}"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The read-only disks that are made for a provisioner: its seed, and what its targets are served. In: entries, directories. Out:
+//! The read-only disks that are made for a machine: its seed, and what targets are served. In: entries, directories. Out:
 //! an ISO image each, written whole or not at all. Files are told apart by names: of two of one name the last directory's is
 //! taken. It refuses names that are no UTF-8, and what an ISO image cannot hold.
 
@@ -8,12 +8,12 @@ use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::exit::{Exit, Failure};
+use crate::seed::digest;
 use crate::seed::iso::{Content, Entry, Iso};
 
 /// Where the disk of files is found in the provisioner, and in its container.
 pub const SERVED: &str = "/srv/bootjack";
-/// Its directories: of profiles, and of files that they name.
-pub const PROFILES: &str = "profiles";
+/// Its directory of files that profiles name.
 pub const FILES: &str = "files";
 /// What the disk is called.
 const LABEL: &str = "BOOTJACK_FILES";
@@ -38,70 +38,86 @@ pub fn write(path: &Path, label: &str, entries: &[Entry]) -> Result<(), Failure>
     })
 }
 
-/// Writes the disk of what targets are served; answers whether there is anything to serve, and a digest of what it is: names, sizes
-/// and times of change.
-pub fn write_served(
-    path: &Path,
-    profiles: Option<&Path>,
-    files: &[PathBuf],
-) -> Result<Option<String>, Failure> {
-    let mut entries = BTreeMap::new();
-    let mut stamps = String::new();
-    let mut all: Vec<(&str, &Path)> = profiles.iter().map(|dir| (PROFILES, *dir)).collect();
-    all.extend(files.iter().map(|dir| (FILES, dir.as_path())));
-    for (below, directory) in all {
-        collect(directory, below, &mut entries, &mut stamps)?;
-    }
+/// Writes the disk of what targets are served, unless it is there as it would be written now.
+pub fn write_served(path: &Path, directories: &[PathBuf]) -> Result<(), Failure> {
+    let (entries, stamps) = all(directories)?;
     if entries.is_empty() {
-        return Ok(None);
+        return Ok(());
     }
-    let entries: Vec<Entry> = entries.into_values().collect();
-    let digest = crate::seed::digest(stamps.as_bytes());
-    let mut stamp = path.as_os_str().to_owned();
-    stamp.push(".digest");
-    let stamp = PathBuf::from(stamp);
+    let stamp = path.with_extension("stamp");
     // Hundreds of megabytes that are as they were are not written again.
-    if path.exists() && std::fs::read_to_string(&stamp).is_ok_and(|known| known == digest) {
-        return Ok(Some(digest));
+    if path.exists() && std::fs::read_to_string(&stamp).is_ok_and(|known| known == stamps) {
+        return Ok(());
     }
     let _ = std::fs::remove_file(&stamp);
+    let entries: Vec<Entry> = entries.into_values().collect();
     write(path, LABEL, &entries)?;
-    std::fs::write(&stamp, &digest).map_err(Failure::io("write", &stamp))?;
-    Ok(Some(digest))
+    std::fs::write(&stamp, &stamps).map_err(Failure::io("write", &stamp))
 }
 
-/// Every file below a directory, links followed, for everybody to read.
+/// A digest of what would be served: names, sizes and times of change.
+pub fn stamp(directories: &[PathBuf]) -> Result<String, Failure> {
+    Ok(digest(all(directories)?.1.as_bytes()))
+}
+
+/// The files, under the names that profiles know them by: `DIRECTORY/FILE`.
+fn all(directories: &[PathBuf]) -> Result<(BTreeMap<String, Entry>, String), Failure> {
+    let (mut entries, mut stamps) = (BTreeMap::new(), String::new());
+    for source in directories {
+        let Some(name) = source.file_name().and_then(|name| name.to_str()) else {
+            let text = format!(
+                "{}: wanted the path of a directory or file with a name",
+                source.display()
+            );
+            return Err(Failure::new(Exit::Invalid, text));
+        };
+        collect(
+            source,
+            &format!("{FILES}/{name}"),
+            &mut entries,
+            &mut stamps,
+        )?;
+    }
+    Ok((entries, stamps))
+}
+
+/// A file, or every file below a directory, links followed, for everybody to read.
 fn collect(
-    directory: &Path,
-    below: &str,
+    path: &Path,
+    inside: &str,
     entries: &mut BTreeMap<String, Entry>,
     stamps: &mut String,
 ) -> Result<(), Failure> {
-    let read = |error| Failure::io("read", directory)(error);
-    for found in std::fs::read_dir(directory).map_err(read)? {
-        let path = found.map_err(read)?.path();
+    let meta = std::fs::metadata(path).map_err(Failure::io("read", path))?;
+    if meta.is_file() {
+        let changed = meta.modified().ok();
+        let since = changed.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        let nanos = since.map_or(0, |since| since.as_nanos());
+        stamps.push_str(&format!("{inside}\0{}\0{nanos}\n", meta.len()));
+        let entry = Entry {
+            path: inside.to_owned(),
+            mode: 0o644,
+            owner: 0,
+            content: Content::File {
+                path: path.to_owned(),
+                size: meta.len(),
+            },
+        };
+        entries.insert(inside.to_owned(), entry);
+        return Ok(());
+    }
+    let found: Result<Vec<_>, _> =
+        std::fs::read_dir(path).and_then(|found| found.map(|entry| Ok(entry?.path())).collect());
+    let mut found = found.map_err(Failure::io("read", path))?;
+    found.sort();
+    for path in found {
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
             let text = format!("{}: the name is no UTF-8", path.display());
             return Err(Failure::new(Exit::Invalid, text));
         };
-        let inside = format!("{below}/{name}");
-        let meta = std::fs::metadata(&path).map_err(Failure::io("read", &path))?;
-        if meta.is_dir() {
-            collect(&path, &inside, entries, stamps)?;
-        } else if meta.is_file() {
-            let changed = meta.modified().ok();
-            let since = changed.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
-            let nanos = since.map_or(0, |since| since.as_nanos());
-            stamps.push_str(&format!("{inside}\0{}\0{nanos}\n", meta.len()));
-            let size = meta.len();
-            let content = Content::File { path, size };
-            let entry = Entry {
-                path: inside.clone(),
-                mode: 0o644,
-                owner: 0,
-                content,
-            };
-            entries.insert(inside, entry);
+        // Marks of how something was made.
+        if !name.starts_with('.') {
+            collect(&path, &format!("{inside}/{name}"), entries, stamps)?;
         }
     }
     Ok(())
@@ -116,31 +132,35 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         for (name, text) in [
-            ("profiles/tiny/profile.toml", "kernel = \"vmlinuz\""),
             ("guest/vmlinuz", "kernel"),
             ("guest/deep/initrd.img", "initrd"),
+            ("guest/.lock", "mark"),
         ] {
             std::fs::create_dir_all(at(name).parent().unwrap()).unwrap();
             std::fs::write(at(name), text).unwrap();
         }
         let iso = at("files.iso");
         let write = || {
-            let profiles = at("profiles");
-            write_served(&iso, Some(&profiles), &[at("guest")]).unwrap()
+            write_served(&iso, &[at("guest")]).unwrap();
+            stamp(&[at("guest")]).unwrap()
         };
-        let first = write().unwrap();
+        let first = write();
         let octets = std::fs::read(&iso).unwrap();
-        let has = |text: &str| octets.windows(text.len()).any(|part| part == text.as_bytes());
-        for name in ["profile.toml", "vmlinuz", "initrd.img", "deep"] {
+        let has = |text: &str| {
+            octets
+                .windows(text.len())
+                .any(|part| part == text.as_bytes())
+        };
+        for name in ["files", "guest", "vmlinuz", "initrd.img", "deep"] {
             assert!(has(name), "{name}");
         }
+        assert!(!has("mark"));
         let before = std::fs::metadata(&iso).unwrap().modified().unwrap();
-        assert_eq!(write().unwrap(), first);
+        assert_eq!(write(), first);
         assert_eq!(std::fs::metadata(&iso).unwrap().modified().unwrap(), before);
         std::fs::write(at("guest/vmlinuz"), "another kernel").unwrap();
-        assert_ne!(write().unwrap(), first);
-        assert_eq!(write_served(&iso, None, &[]).unwrap(), None);
-        assert!(write_served(&iso, Some(&at("nowhere")), &[]).is_err());
+        assert_ne!(write(), first);
+        assert!(write_served(&iso, &[at("nowhere")]).is_err());
     }
 
     #[test]
