@@ -1,7 +1,5 @@
 //! `bootjack up`: network, provisioner, what bootjackd is to know, machines. Each step looks at what is so, and does what lacks.
 
-use std::collections::BTreeMap;
-
 use crate::cli::UpArgs;
 use crate::exit::Failure;
 use crate::images::Store;
@@ -95,13 +93,12 @@ pub(super) async fn supply(
     let lab = &opened.lab;
     let server = provisioner::server(opened)?;
     report.waiting("files and profiles are sent");
-    let files = match lab.provisioner.kind {
-        ProvisionerKind::Namespace => content::artifacts(&lab.provisioner.artifacts)?,
-        // It has them on a disk: over an emulated network they would take minutes.
-        ProvisionerKind::Vm => BTreeMap::new(),
-    };
-    for name in content::send_artifacts(&server, &files).await? {
-        report.done("artifact", &format!("sent {name}"));
+    // A machine has them on a disk of their own: nothing is faster.
+    if lab.provisioner.kind == ProvisionerKind::Namespace {
+        let files = content::artifacts(&lab.provisioner.artifacts)?;
+        for name in content::send_artifacts(&server, &files).await? {
+            report.done("artifact", &format!("sent {name}"));
+        }
     }
     let profiles = content::profiles(lab.provisioner.profiles.as_deref())?;
     for name in content::put_profiles(&server, lab, profiles).await? {
