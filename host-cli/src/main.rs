@@ -31,6 +31,7 @@ mod import;
 mod lab;
 #[allow(dead_code)]
 mod labfile;
+mod namespace;
 mod network;
 mod options;
 mod output;

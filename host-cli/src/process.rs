@@ -18,6 +18,7 @@ use crate::output::io_reason;
 pub struct Process {
     stop: mpsc::Sender<Duration>,
     ended: watch::Receiver<Option<ExitStatus>>,
+    pid: u32,
 }
 
 impl Process {
@@ -46,7 +47,12 @@ impl Process {
             };
             let _ = report.send(status.ok());
         });
-        Ok((Self { stop, ended }, pipes))
+        Ok((Self { stop, ended, pid }, pipes))
+    }
+
+    /// For people: it may have ended.
+    pub fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// Its exit status, once it has ended; nothing if that got lost.
