@@ -3,6 +3,7 @@
 mod auth;
 mod files;
 mod image;
+mod lab;
 mod net;
 mod reservation;
 mod services;
@@ -22,6 +23,10 @@ use crate::server::{Access, Place, Server};
 pub use self::auth::{AuthArgs, AuthCommand, InitArgs, IssueArgs};
 pub use self::files::{ApplyArgs, FileArgs, ImportArgs, ImportFrom};
 pub use self::image::{DiskCommand, ImportImageArgs, KeptCommand, SnapshotCommand};
+pub use self::lab::{
+    At, BootChoice, DestroyArgs, DownArgs, How, InitLabArgs, LAB_VERBS, LabTemplate, LabVerb,
+    UpArgs, VmCommand,
+};
 pub use self::net::{CaptureArgs, LinkState, NamespaceArgs, NetArgs, NetCommand};
 pub use self::reservation::{CreateArgs, FieldArgs, ReservationCommand, UpdateArgs};
 pub use self::services::{
@@ -233,6 +238,9 @@ pub enum Command {
     /// Who may use the API over a network: certificates and tokens, made and revoked in a directory of yours
     #[command(after_help = Exit::help())]
     Auth(AuthArgs),
+
+    #[command(flatten)]
+    Verb(LabVerb),
 
     /// Boot a virtual machine from the network, here and now, in a network of its own
     #[command(after_help = Exit::help())]
@@ -503,11 +511,11 @@ pub fn parse() -> Cli {
     let mut command = command();
     let matches = command.get_matches_mut();
     // A flag that would be ignored is refused.
-    if let Some((verb @ ("auth" | "lab" | "image" | "disk" | "net" | "completion" | "man"), _)) =
-        matches.subcommand()
+    if let Some((verb, _)) = matches.subcommand()
+        && (SILENT_VERBS.contains(&verb) || answers_alone(verb))
     {
         for flag in ["server", "ca", "cert", "key", "token_file", "output"] {
-            let has_meaning = flag == "output" && matches!(verb, "auth" | "image" | "disk" | "net");
+            let has_meaning = flag == "output" && answers_alone(verb);
             if matches.value_source(flag) == Some(ValueSource::CommandLine) && !has_meaning {
                 let flag = flag.replace('_', "-");
                 let text = format!("--{flag} has no meaning for `bootjack {verb}`");
@@ -526,7 +534,7 @@ pub fn parse() -> Cli {
 pub fn command() -> clap::Command {
     let anywhere = |verb: clap::Command| {
         verb.mut_args(|arg| match arg.get_id().as_str() {
-            "server" | "ca" | "cert" | "key" | "token_file" | "output" => arg.global(true),
+            "server" | "ca" | "cert" | "key" | "token_file" | "output" | "file" => arg.global(true),
             _ => arg,
         })
     };
@@ -539,13 +547,34 @@ pub fn command() -> clap::Command {
         "profile",
         "artifact",
         "server",
+        "vm",
     ];
     (with_verbs.into_iter()).fold(Cli::command(), |command, verb| {
         command.mut_subcommand(verb, anywhere)
     })
 }
 
+/// Verbs that neither talk to a bootjackd that somebody names nor answer in a format of choice.
+const SILENT_VERBS: [&str; 4] = ["lab", "init", "completion", "man"];
+
+/// Whether a verb answers in a format of choice without talking to a bootjackd that somebody names.
+fn answers_alone(verb: &str) -> bool {
+    let others = ["auth", "net", "image", "disk"];
+    others.contains(&verb) || (LAB_VERBS.contains(&verb) && !SILENT_VERBS.contains(&verb))
+}
+
 impl Command {
+    /// How its answer is to be printed, if it answers without talking to a bootjackd that somebody names.
+    fn own_output(&mut self) -> Option<&mut Option<Format>> {
+        match self {
+            Self::Auth(auth) => Some(&mut auth.output),
+            Self::Net(net) => Some(&mut net.output),
+            Self::Image { output, .. } | Self::Disk { output, .. } => Some(output),
+            Self::Verb(verb) => verb.at().map(|at| &mut at.output),
+            _ => None,
+        }
+    }
+
     /// How it talks to bootjackd, if it does.
     fn api(&mut self) -> Option<&mut ApiArgs> {
         match self {
@@ -562,6 +591,7 @@ impl Command {
             | Self::Import { api, .. }
             | Self::Wait { api, .. } => Some(api),
             Self::Auth(_)
+            | Self::Verb(_)
             | Self::Lab(_)
             | Self::Net(_)
             | Self::Image { .. }
@@ -575,13 +605,8 @@ impl Command {
 impl Cli {
     /// How answers are printed.
     pub fn format(&mut self) -> Format {
-        match &self.command {
-            Command::Auth(auth) => return auth.format(),
-            Command::Net(net) => return net.format(),
-            Command::Image { output, .. } | Command::Disk { output, .. } => {
-                return output.unwrap_or(Format::Table);
-            }
-            _ => {}
+        if let Some(output) = self.command.own_output() {
+            return output.unwrap_or(Format::Table);
         }
         let api = self.command.api();
         api.map_or(Format::Table, |api| api.format())
@@ -589,13 +614,7 @@ impl Cli {
 
     /// What stands after the verb wins.
     fn merged(mut self) -> Self {
-        if let Command::Auth(auth) = &mut self.command {
-            auth.output = auth.output.or(self.api.output);
-        }
-        if let Command::Net(net) = &mut self.command {
-            net.output = net.output.or(self.api.output);
-        }
-        if let Command::Image { output, .. } | Command::Disk { output, .. } = &mut self.command {
+        if let Some(output) = self.command.own_output() {
             *output = output.or(self.api.output);
         }
         if let Some(api) = self.command.api() {

@@ -27,9 +27,7 @@ mod host;
 #[allow(dead_code)]
 mod images;
 mod import;
-#[allow(dead_code)]
 mod lab;
-#[allow(dead_code)]
 mod labfile;
 mod namespace;
 mod network;
@@ -47,6 +45,7 @@ mod steps;
 mod switch;
 mod tree;
 mod vars;
+mod vm;
 mod wanted;
 mod waterfall;
 mod yaml;
@@ -105,6 +104,7 @@ fn main() -> ExitCode {
             let format = args.format();
             commands::auth::run(args, format)
         }
+        Command::Verb(verb) => commands::labs::run(verb),
         Command::Net(args) => commands::net::run(&args),
         Command::Lab(args) => commands::lab::run(&args),
         Command::Image { output, command } => commands::image::run(command, format_of(output)),

@@ -46,6 +46,8 @@ pub enum QmpError {
 
 /// How long QEMU may take for anything that is not a wait.
 pub const ANSWER: Duration = Duration::from_secs(20);
+/// How long until its greeting, which it makes on its main loop alone: others may be connected for a moment.
+const GREETING: Duration = Duration::from_secs(5);
 
 impl Qmp {
     /// Connects, and is greeted.
@@ -60,8 +62,8 @@ impl Qmp {
             events: VecDeque::new(),
             next_id: 0,
         };
-        let until = Instant::now() + ANSWER;
-        let greeting = qmp.answer(until)?.ok_or(QmpError::Late(ANSWER))?;
+        let until = Instant::now() + GREETING;
+        let greeting = qmp.answer(until)?.ok_or(QmpError::Late(GREETING))?;
         if greeting.get("QMP").is_none() {
             return Err(QmpError::Broken("the greeting is not QMP's".to_owned()));
         }

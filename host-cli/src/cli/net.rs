@@ -75,6 +75,10 @@ pub enum NetCommand {
     #[command(hide = true)]
     Namespace(NamespaceArgs),
 
+    /// Say how a network namespace can be had here
+    #[command(hide = true)]
+    Probe,
+
     /// Connect standard input and output to a machine, by TCP from the namespace of bootjackd: a ProxyCommand of ssh
     #[command(hide = true)]
     Dial {

@@ -8,6 +8,7 @@ pub mod disk;
 pub mod image;
 pub mod import;
 pub mod lab;
+pub mod labs;
 pub mod lease;
 pub mod machine;
 pub mod man;

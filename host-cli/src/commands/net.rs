@@ -19,6 +19,7 @@ pub fn run(args: &NetArgs) -> Result<(), Failure> {
     match &args.command {
         NetCommand::Switch(run) => server::run(&run.run),
         NetCommand::Namespace(args) => supervisor::run(args),
+        NetCommand::Probe => namespace::probe(),
         NetCommand::Dial { run, host, port } => {
             namespace::control::Client::connect(&run.run)?.dial(*host, *port)
         }

@@ -15,17 +15,6 @@ pub enum Accel {
     Tcg,
 }
 
-impl Accel {
-    /// As a person would write it.
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Kvm => "KVM",
-            Self::Hvf => "HVF",
-            Self::Tcg => "emulated",
-        }
-    }
-}
-
 /// The arguments that start the machine.
 pub fn arguments(vm: &Vm, accel: Accel) -> Vec<String> {
     let mut args = Arguments(Vec::new());
@@ -181,9 +170,7 @@ impl Arguments {
                 }
                 link
             }
-            Link::Tap { name } => {
-                format!("tap,id={id},ifname={},script=no,downscript=no", text(name))
-            }
+            Link::Bridge { name } => format!("bridge,id={id},br={}", text(name)),
             Link::Stream { socket } => format!(
                 "stream,id={id},server=off,addr.type=unix,addr.path={}",
                 value(socket)

@@ -83,8 +83,8 @@ pub enum Link {
         /// Nothing gets out.
         restrict: bool,
     },
-    /// A tap interface that is there.
-    Tap { name: String },
+    /// A bridge of this Linux: QEMU's bridge helper makes a tap for the machine, which ends with it.
+    Bridge { name: String },
     /// A stream socket that frames go through with their length in front: socket_vmnet.
     Stream { socket: PathBuf },
 }

@@ -134,6 +134,7 @@ impl LabPaths {
     }
 
     /// Certificates of the API.
+    #[allow(dead_code)]
     pub fn tls(&self) -> PathBuf {
         self.state.join("tls")
     }

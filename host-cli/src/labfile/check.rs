@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
@@ -149,6 +149,7 @@ fn provisioner(
         memory_mib: 1024,
         data: 32 * GIB,
         profiles: None,
+        programs: None,
         artifacts: Vec::new(),
         ssh_port: 0,
         api_port: 0,
@@ -175,6 +176,14 @@ fn provisioner(
     let file = |found: Found<String>| directory.join(found.value);
     wanted.container = table.string("container").map(file);
     wanted.profiles = table.string("profiles").map(file);
+    let programs = table.string("programs");
+    if let (Some(programs), ProvisionerKind::Vm) = (&programs, wanted.kind) {
+        programs.wrong(
+            problems,
+            "has no meaning for kind = \"vm\": they are in the container image",
+        );
+    }
+    wanted.programs = programs.map(file);
     let artifacts = table.strings("artifacts").unwrap_or_default();
     wanted.artifacts = artifacts.into_iter().map(file).collect();
     if let Some(cpus) = cpus(&table) {
@@ -527,6 +536,8 @@ pub fn derived_uuid(lab: &str, name: &str) -> String {
 /// A file of the lab, as it was written.
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     fn read(text: &str) -> Result<Lab, Vec<String>> {

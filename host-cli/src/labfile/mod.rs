@@ -11,8 +11,8 @@ mod size;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+pub use self::check::derived_uuid;
 pub use self::reader::Problem;
-#[allow(unused_imports)]
 pub use self::size::{parse_size, shown_size};
 use crate::qemu::{Arch, Firmware};
 
@@ -67,6 +67,8 @@ pub struct Provisioner {
     pub data: u64,
     /// A directory of profiles, beside those that come with the lab.
     pub profiles: Option<PathBuf>,
+    /// Directory of network boot programs for a namespace.
+    pub programs: Option<PathBuf>,
     /// Directories of files that profiles name.
     pub artifacts: Vec<PathBuf>,
     /// Ports of loopback for ssh and the API; 0: any.

@@ -24,7 +24,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 /// The shortest way to write it exactly.
 pub fn shown_size(octets: u64) -> String {
     for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")] {
-        if octets > 0 && octets % (1 << shift) == 0 {
+        if octets > 0 && octets.is_multiple_of(1 << shift) {
             return format!("{}{unit}", octets >> shift);
         }
     }

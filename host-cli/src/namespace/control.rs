@@ -96,7 +96,6 @@ impl Client {
     }
 
     /// Ends bootjackd and the supervisor; returns when both are gone.
-    #[allow(dead_code)]
     pub fn stop(mut self) -> Result<(), Failure> {
         self.ask(&Request::Stop(()))?;
         match self.stream.read_to_end(&mut Vec::new()) {

@@ -87,11 +87,7 @@ impl Facts {
             pid: std::process::id(),
             bootjackd: count(&self.bootjackd) as u32,
             ready: self.is_ready.load(Ordering::Relaxed),
-            right: match self.right {
-                Right::Root => "root",
-                Right::UserNamespace => "user_namespace",
-            }
-            .to_owned(),
+            right: self.right.as_str().to_owned(),
             interface: self.interface.as_str().to_owned(),
             frames_to_switch: count(&self.counters.to_switch),
             frames_from_switch: count(&self.counters.from_switch),

@@ -17,6 +17,15 @@ pub enum Right {
     UserNamespace,
 }
 
+impl Right {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::UserNamespace => "user_namespace",
+        }
+    }
+}
+
 /// Moves this process into namespaces of its own and brings up loopback there.
 pub fn enter() -> Result<Right, Failure> {
     system::enter()
