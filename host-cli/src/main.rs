@@ -36,10 +36,12 @@ mod output;
 mod paths;
 mod plan;
 mod process;
+mod provisioner;
 mod qemu;
 #[allow(dead_code)]
 mod qmp;
 mod refusal;
+mod seed;
 mod server;
 mod steps;
 mod switch;

@@ -307,6 +307,15 @@ pub enum VmCommand {
         driver: bool,
     },
 
+    /// Take a picture of a machine's screen, as PNG; the machine needs display = true
+    Screenshot {
+        name: String,
+
+        /// Where it is written
+        #[arg(value_name = "FILE")]
+        to: PathBuf,
+    },
+
     /// Ask QEMU something in its own words, and print what it answers
     Qmp {
         name: String,

@@ -101,6 +101,28 @@ impl Arguments {
             ),
         );
         self.pair("-serial", "chardev:console");
+        if let Some(control) = &vm.files.control {
+            self.control(control, vm.arch);
+        }
+    }
+
+    /// What is needed to freeze a machine and to thaw it: a way to talk to it, and a sign for its kernel that its random numbers
+    /// have been used by another before.
+    fn control(&mut self, socket: &Path, arch: Arch) {
+        let socket = value(socket);
+        self.pair("-device", "virtio-serial-pci");
+        self.pair(
+            "-chardev",
+            format!("socket,id=control,path={socket},server=on,wait=off"),
+        );
+        self.pair(
+            "-device",
+            "virtserialport,chardev=control,name=bootjack.control",
+        );
+        // QEMU has it for PCs alone.
+        if arch == Arch::X86_64 {
+            self.pair("-device", "vmgenid,guid=auto");
+        }
     }
 
     fn firmware(&mut self, boot: &Boot) {

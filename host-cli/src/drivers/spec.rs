@@ -107,6 +107,8 @@ pub struct Files {
     pub monitor: PathBuf,
     /// Locked by what runs it, with its process id inside.
     pub pid: PathBuf,
+    /// A port that the guest finds as /dev/virtio-ports/bootjack.control, for a machine that is frozen and thawed.
+    pub control: Option<PathBuf>,
 }
 
 impl DiskFormat {

@@ -11,6 +11,7 @@ fn files(name: &str) -> Files {
         console: "/r/1a2b3c4d.con".into(),
         monitor: "/r/1a2b3c4d.qmp".into(),
         pid: "/r/1a2b3c4d.pid".into(),
+        control: None,
     }
 }
 

@@ -163,6 +163,7 @@ impl LabPaths {
             monitor: run(format!("{id}.qmp")),
             console: run(format!("{id}.con")),
             pid: run(format!("{id}.pid")),
+            control: run(format!("{id}.ctl")),
             port: run(format!("v-{id}")),
             switch_port: run(format!("s-{id}")),
             dir,
@@ -186,6 +187,8 @@ pub struct VmPaths {
     pub monitor: PathBuf,
     pub console: PathBuf,
     pub pid: PathBuf,
+    /// What the provisioner is frozen and thawed by.
+    pub control: PathBuf,
     /// Its end of the cable to the switch, and the switch's.
     pub port: PathBuf,
     pub switch_port: PathBuf,
@@ -199,6 +202,16 @@ impl VmPaths {
 
     pub fn disk(&self) -> PathBuf {
         self.dir.join("disk.qcow2")
+    }
+
+    /// The provisioner's disk that outlives its machine.
+    pub fn data(&self) -> PathBuf {
+        self.dir.join("data.qcow2")
+    }
+
+    /// Profiles and files that the provisioner serves.
+    pub fn files(&self) -> PathBuf {
+        self.dir.join("files.iso")
     }
 
     /// UEFI variables.

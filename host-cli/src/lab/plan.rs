@@ -198,6 +198,7 @@ pub fn files(paths: &VmPaths) -> Files {
         console: paths.console.clone(),
         monitor: paths.monitor.clone(),
         pid: paths.pid.clone(),
+        control: None,
     }
 }
 

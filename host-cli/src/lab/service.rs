@@ -16,6 +16,8 @@ pub struct Place<'a> {
     pub grpc: &'a str,
     /// Directory of network boot programs.
     pub programs: &'a str,
+    /// Directory of files that profiles name, beside those that are sent over the API.
+    pub files: Option<&'a str>,
     /// A resolver that machines can reach.
     pub dns: Ipv4Addr,
 }
@@ -33,8 +35,10 @@ pub fn config(lab: &Lab, place: &Place<'_>) -> String {
         data_dir,
         grpc,
         programs,
+        files,
         dns,
     } = place;
+    let files = files.map_or_else(String::new, |files| format!("files = {}\n", string(files)));
     let (data_dir, programs) = (string(data_dir), string(programs));
     let domain = string(&network.domain);
     format!(
@@ -44,10 +48,20 @@ pub fn config(lab: &Lab, place: &Place<'_>) -> String {
          [[subnet]]\ncidr = \"{subnet}\"\npools = [\"{first}-{last}\"]\n{exclude}\
          router = \"{address}\"\ndns = [\"{dns}\"]\ndomain = {domain}\nlease_time = \"1h\"\n\n\
          [tftp]\nlisten = \"{address}:69\"\n\n\
-         [http]\nlisten = \"{address}:80\"\n\n\
+         [http]\nlisten = \"{address}:80\"\n{files}\n\
          [grpc]\n{grpc}\n\n\
          [boot]\nprograms = {programs}\n"
     )
+}
+
+/// For gRPC on a unix socket, and for those who have certificates on these addresses.
+pub fn network_grpc(socket: &Path, addresses: &[String], auth: &str) -> String {
+    let socket = format!("unix:{}", socket.display());
+    let all: Vec<String> = std::iter::once(&socket)
+        .chain(addresses)
+        .map(|place| string(place))
+        .collect();
+    format!("listen = [{}]\nauth = {}", all.join(", "), string(auth))
 }
 
 /// For gRPC on a unix socket.
@@ -74,6 +88,7 @@ mod tests {
                 data_dir: "/odd \"dir\"",
                 grpc: &unix_grpc(Path::new("/run/api")),
                 programs: "/usr/lib/ipxe",
+                files: Some("/srv/bootjack/files"),
                 dns: lab.provisioner.address,
             },
         );
@@ -83,6 +98,10 @@ mod tests {
         assert_eq!(subnet["pools"][0].as_str(), Some("192.0.2.127-192.0.2.254"));
         assert_eq!(subnet["exclude"][0].as_str(), Some("192.0.2.200"));
         assert_eq!(config["grpc"]["listen"].as_str(), Some("unix:/run/api"));
+        assert_eq!(
+            config["http"]["files"].as_str(),
+            Some("/srv/bootjack/files")
+        );
         assert_eq!(config["http"]["listen"].as_str(), Some("192.0.2.200:80"));
     }
 }

@@ -58,6 +58,18 @@ pub fn launch(plan: &VmPlan) -> Result<State, Failure> {
         );
         return Err(Failure::new(crate::exit::Exit::Missing, text));
     }
+    note(plan)?;
+    vm::launch(
+        &plan.vm.name,
+        &plan.program,
+        &plan.arguments(),
+        &plan.paths,
+        &plan.vm.uuid,
+    )
+}
+
+/// Notes what a machine was started as.
+pub fn note(plan: &VmPlan) -> Result<(), Failure> {
     let arguments = plan.arguments();
     let record = json!({
         "version": 1,
@@ -65,14 +77,7 @@ pub fn launch(plan: &VmPlan) -> Result<State, Failure> {
         "arguments": arguments,
         "uuid": plan.vm.uuid,
     });
-    write_whole(&plan.paths.record(), &format!("{record:#}\n"))?;
-    vm::launch(
-        &plan.vm.name,
-        &plan.program,
-        &arguments,
-        &plan.paths,
-        &plan.vm.uuid,
-    )
+    write_whole(&plan.paths.record(), &format!("{record:#}\n"))
 }
 
 /// Whether it was started by the command line that it would be started by now.

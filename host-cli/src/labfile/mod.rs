@@ -11,7 +11,7 @@ mod size;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-pub use self::check::derived_uuid;
+pub use self::check::{derived_mac, derived_uuid};
 pub use self::reader::Problem;
 pub use self::size::{parse_size, shown_size};
 use crate::qemu::{Arch, Firmware};

@@ -92,3 +92,11 @@ pub mod supervisor {
         Err(Failure::new(Exit::Missing, text))
     }
 }
+
+/// Whether a namespace can be had here, and by which right.
+pub fn possible() -> Result<&'static str, crate::exit::Failure> {
+    Err(crate::exit::Failure::new(
+        crate::exit::Exit::Missing,
+        "stub",
+    ))
+}

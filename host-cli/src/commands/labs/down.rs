@@ -153,6 +153,7 @@ fn clear_sockets(opened: &Opened) -> Result<(), Failure> {
             format!("{id}.qmp"),
             format!("{id}.con"),
             format!("{id}.pid"),
+            format!("{id}.ctl"),
         ] {
             let _ = std::fs::remove_file(opened.paths.run().join(file));
         }

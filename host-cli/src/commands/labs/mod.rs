@@ -1,8 +1,10 @@
 //! The verbs of a lab: each finds the lab, looks at facts, and takes the lab from what is to what its file says.
 
+mod doctor;
 mod down;
 mod facts;
 mod init;
+mod leftovers;
 mod shell;
 mod status;
 mod up;
@@ -26,7 +28,7 @@ pub fn run(verb: LabVerb) -> Result<(), Failure> {
         LabVerb::Down(args) => down::run(&args),
         LabVerb::Destroy(args) => down::destroy(&args),
         LabVerb::Status { at } => status::run(&at),
-        LabVerb::Doctor { at } => status::run(&at),
+        LabVerb::Doctor { at } => doctor::run(&at),
         LabVerb::Vm { at, command } => vm::run(&at, command),
         LabVerb::Shell { at, name, command } => shell::run(&at, &name, &command),
         LabVerb::Exec { at, name, command } => shell::run(&at, &name, &command),

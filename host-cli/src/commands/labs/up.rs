@@ -10,7 +10,7 @@ use crate::lab::provisioner::Provisioner;
 use crate::lab::report::Report;
 use crate::lab::targets::{self, Started};
 use crate::lab::{provisioner, ssh, switch};
-use crate::labfile::NetworkKind;
+use crate::labfile::{NetworkKind, ProvisionerKind};
 use crate::output;
 
 /// Brings it up.
@@ -93,9 +93,12 @@ pub(super) async fn supply(
     let lab = &opened.lab;
     let server = provisioner::server(opened)?;
     report.waiting("files and profiles are sent");
-    let files = content::artifacts(&lab.provisioner.artifacts)?;
-    for name in content::send_artifacts(&server, &files).await? {
-        report.done("artifact", &format!("sent {name}"));
+    // A machine has them on a disk of their own: nothing is faster.
+    if lab.provisioner.kind == ProvisionerKind::Namespace {
+        let files = content::artifacts(&lab.provisioner.artifacts)?;
+        for name in content::send_artifacts(&server, &files).await? {
+            report.done("artifact", &format!("sent {name}"));
+        }
     }
     let profiles = content::profiles(lab.provisioner.profiles.as_deref())?;
     for name in content::put_profiles(&server, lab, profiles).await? {

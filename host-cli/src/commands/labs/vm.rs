@@ -46,6 +46,7 @@ pub fn run(at: &At, command: VmCommand) -> Result<(), Failure> {
             follow,
             driver,
         } => logs(&opened, &name, follow, driver),
+        VmCommand::Screenshot { name, to } => screenshot(&opened, &name, &to),
         VmCommand::Qmp {
             name,
             command,
@@ -270,6 +271,22 @@ fn print_log(file: &Path, follow: bool) -> Result<(), Failure> {
         }
         crate::process::a_moment();
     }
+}
+
+fn screenshot(opened: &Opened, name: &str, to: &Path) -> Result<(), Failure> {
+    if !target(opened, name)?.display {
+        let text = format!(
+            "{name} has no screen; add display = true to it in lab.toml, and: bootjack vm restart {name}"
+        );
+        return Err(Failure::new(Exit::Conflict, text));
+    }
+    running(opened, name)?;
+    let file = std::path::absolute(to).map_err(Failure::io("write", to))?;
+    let failed = |error| Failure::new(Exit::Vm, format!("{name}: {error}"));
+    let mut qmp = Qmp::connect(&opened.paths.vm(name).monitor).map_err(failed)?;
+    let arguments = json!({ "filename": file, "format": "png" });
+    qmp.execute("screendump", arguments).map_err(failed)?;
+    output::say(&format!("wrote {}", to.display()))
 }
 
 fn qmp(opened: &Opened, name: &str, command: &str, arguments: &str) -> Result<(), Failure> {

@@ -1,5 +1,6 @@
 //! Where bootjackd runs for the lab, whichever kind that is: planned, brought up, found again, ended.
 
+pub mod machine;
 mod namespace;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use crate::vm::Stopped;
 #[derive(Clone, Debug)]
 pub enum Provisioner {
     Namespace(namespace::Plan),
+    Machine(Box<machine::Plan>),
 }
 
 impl Provisioner {
@@ -26,6 +28,7 @@ impl Provisioner {
     pub fn shown(&self) -> String {
         match self {
             Self::Namespace(plan) => plan.shown(),
+            Self::Machine(plan) => plan.shown(),
         }
     }
 }
@@ -33,13 +36,15 @@ impl Provisioner {
 /// Plans it.
 pub fn plan(
     opened: &Opened,
-    _facts: &Facts,
+    facts: &Facts,
     _store: &Store,
     how: &How,
 ) -> Result<Provisioner, Failure> {
     match opened.lab.provisioner.kind {
         ProvisionerKind::Namespace => namespace::plan(opened, how).map(Provisioner::Namespace),
-        ProvisionerKind::Vm => Err(Failure::new(Exit::Missing, "not yet")),
+        ProvisionerKind::Vm => {
+            machine::plan(opened, facts).map(|plan| Provisioner::Machine(Box::new(plan)))
+        }
     }
 }
 
@@ -47,12 +52,13 @@ pub fn plan(
 pub async fn up(
     opened: &Opened,
     plan: &Provisioner,
-    _keys: &Keys,
-    _store: &Store,
+    keys: &Keys,
+    store: &Store,
     report: &Report,
 ) -> Result<(), Failure> {
     match plan {
         Provisioner::Namespace(plan) => namespace::up(opened, plan, report).await,
+        Provisioner::Machine(plan) => machine::up(opened, plan, keys, store, report).await,
     }
 }
 
@@ -60,20 +66,23 @@ pub async fn up(
 pub fn server(opened: &Opened) -> Result<Server, Failure> {
     match opened.lab.provisioner.kind {
         ProvisionerKind::Namespace => Ok(Server::unix(opened.paths.api().display().to_string())),
-        ProvisionerKind::Vm => Err(Failure::new(Exit::Missing, "not yet")),
+        ProvisionerKind::Vm => machine::server(opened),
     }
 }
 
 /// The port of loopback that its ssh is on, if it has any.
-pub fn ssh_port(_opened: &Opened) -> Option<u16> {
-    None
+pub fn ssh_port(opened: &Opened) -> Option<u16> {
+    match opened.lab.provisioner.kind {
+        ProvisionerKind::Namespace => None,
+        ProvisionerKind::Vm => machine::ssh_port(opened),
+    }
 }
 
 /// Ends it.
-pub fn down(opened: &Opened, _grace: Option<std::time::Duration>) -> Result<Stopped, Failure> {
+pub fn down(opened: &Opened, grace: Option<std::time::Duration>) -> Result<Stopped, Failure> {
     match opened.lab.provisioner.kind {
         ProvisionerKind::Namespace => namespace::down(opened),
-        ProvisionerKind::Vm => Ok(Stopped::Already),
+        ProvisionerKind::Vm => machine::down(opened, grace),
     }
 }
 

@@ -61,6 +61,7 @@ pub fn plan(opened: &Opened, how: &How) -> Result<Plan, Failure> {
             data_dir: &dir.join("data").display().to_string(),
             grpc: &service::unix_grpc(&paths.api()),
             programs: &programs.display().to_string(),
+            files: None,
             dns: lab.provisioner.address,
         },
     );
