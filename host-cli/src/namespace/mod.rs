@@ -28,7 +28,6 @@ pub fn pid(run: &Path) -> PathBuf {
 }
 
 /// How a namespace would be had here, tried by a process of its own: this one stays where it is.
-#[allow(dead_code)]
 pub fn possible() -> Result<&'static str, Failure> {
     let program = std::env::current_exe().map_err(Failure::io("find", "this program"))?;
     let output = process::asked(&program, &["net", "probe"])?;
@@ -91,12 +90,4 @@ pub mod supervisor {
         let text = "network namespaces are Linux's alone; take provisioner.kind = \"vm\"";
         Err(Failure::new(Exit::Missing, text))
     }
-}
-
-/// Whether a namespace can be had here, and by which right.
-pub fn possible() -> Result<&'static str, crate::exit::Failure> {
-    Err(crate::exit::Failure::new(
-        crate::exit::Exit::Missing,
-        "stub",
-    ))
 }
