@@ -28,7 +28,7 @@ pub use self::lab::{
     At, BootChoice, DestroyArgs, DownArgs, How, InitLabArgs, LAB_VERBS, LabTemplate, LabVerb,
     UpArgs, VmCommand,
 };
-pub use self::net::{CaptureArgs, LinkState, NetArgs, NetCommand};
+pub use self::net::{CaptureArgs, LinkState, NamespaceArgs, NetArgs, NetCommand};
 pub use self::provisioner::{
     BuildArgs, Built, ContainerCommand, GraceArgs, LogsArgs, ProvisionerCommand,
 };
