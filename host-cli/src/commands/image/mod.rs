@@ -3,9 +3,10 @@
 
 mod build;
 mod container;
-pub mod kept;
+mod kept;
+mod pull;
 
-pub use self::kept::none;
+pub use self::kept::{name_of, none};
 
 use crate::cli::{Format, ImageCommand};
 use crate::exit::Failure;
