@@ -1,6 +1,7 @@
-//! The provisioner as a machine, for real: the image of `deploy/provisioner`, the container image that the Dockerfile makes, QEMU.
+//! The provisioner as a machine, for real: the image of `deploy/provisioner`, and container images as `make image` and as the
+//! Dockerfile make them.
 //!
-//! Wants what `make test` makes: target/provisioner/ARCH, target/test/container/dockerfile.tar, QEMU, zstd and ssh.
+//! Wants what `make test` makes: target/provisioner/ARCH, target/test/container, target/ipxe, QEMU, zstd, strip and ssh.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
@@ -28,13 +29,40 @@ fn built(name: &str) -> PathBuf {
     path
 }
 
+/// A container image without an engine: of the program that the Dockerfile made, without what is for debuggers.
+fn pack(archive: &Path) {
+    let program = archive.with_extension("program");
+    let strip = Command::new("strip")
+        .arg("-o")
+        .args([&program, &built("test/container/bootjackd")])
+        .status();
+    assert!(
+        strip
+            .expect("strip runs; run: deploy/packages.sh test")
+            .success()
+    );
+    let packed = Command::new(env!("CARGO_BIN_EXE_bootjack"))
+        .args(["image", "container", "--arch", std::env::consts::ARCH])
+        .arg("--program")
+        .arg(&program)
+        .arg("--boot-programs")
+        .arg(built("ipxe"))
+        .arg("--to")
+        .arg(archive)
+        .output()
+        .unwrap();
+    assert!(packed.status.success(), "{packed:?}");
+}
+
 impl Lab {
-    fn new(archive: &Path) -> Self {
+    fn new() -> Self {
         // In a short place: its sockets are below it.
         let home = tempfile::Builder::new()
             .prefix("bj-")
             .tempdir_in("/tmp")
             .unwrap();
+        let archive = home.path().join("bootjackd.tar");
+        pack(&archive);
         let image = built(&format!("provisioner/{}", std::env::consts::ARCH));
         let text = format!(
             "version = 1\n[lab]\nname = \"provisioner-test\"\n[provisioner]\nkind = \"vm\"\nimage = \"{}\"\ncontainer = \"{}\"\n",
@@ -114,7 +142,7 @@ impl Drop for Lab {
 /// Cold, thawed, and what it keeps between the two.
 #[test]
 fn a_machine_runs_the_container_and_thaws_in_seconds_with_its_data() {
-    let lab = Lab::new(&built("test/container/dockerfile.tar"));
+    let lab = Lab::new();
     let (_, said) = lab.run(&["up", "--driver", "qemu-tcg"]);
     assert!(said.contains("powered on"), "{said}");
     assert!(said.contains("frozen: it starts in seconds"), "{said}");
@@ -175,7 +203,7 @@ fn a_machine_runs_the_container_and_thaws_in_seconds_with_its_data() {
     let apart = ours.as_secs().abs_diff(theirs);
     assert!(apart < Duration::from_secs(60).as_secs(), "{apart} s");
 
-    // The container comes and goes without the machine, and any archive will do.
+    // The container comes and goes without the machine, and any archive will do: this one is buildah's.
     lab.run(&["provisioner", "container", "stop"]);
     assert_eq!(lab.json(&["provisioner", "status"])["answers"], false);
     let archive = built("test/container/dockerfile.tar").display().to_string();
@@ -183,4 +211,6 @@ fn a_machine_runs_the_container_and_thaws_in_seconds_with_its_data() {
     assert_eq!(lab.json(&["provisioner", "status"])["answers"], true);
     let log = lab.run(&["provisioner", "container", "logs"]).0;
     assert!(log.contains("ready"), "{log}");
+    let loaded = lab.json(&["provisioner", "container", "status"]);
+    assert_ne!(loaded["image_id"], container["image_id"]);
 }
