@@ -74,7 +74,7 @@ pub(super) fn to_message(reservation: &Reservation) -> v1::Reservation {
         program: reservation.program.clone().unwrap_or_default(),
         local_boot: (reservation.local_boot)
             .map_or_else(String::new, |how| how.as_str().to_owned()),
-        labels: reservation.labels.clone(),
+        labels: reservation.labels.clone().into_iter().collect(),
         operation: (reservation.moved.as_ref())
             .map_or_else(String::new, |moved| operation_name(&reservation.id, moved)),
     }
@@ -116,7 +116,7 @@ pub(super) fn to_create(request: v1::CreateReservationRequest) -> Result<Reserva
 pub(super) fn to_request_id(
     id: &str,
     reservations: &[Reservation],
-) -> Result<Option<RequestId>, Status> {
+) -> Result<Option<Box<RequestId>>, Status> {
     if id.is_empty() {
         return Ok(None);
     }
@@ -133,12 +133,12 @@ pub(super) fn to_request_id(
         hash.update(serde_json::to_vec(reservation).unwrap_or_default());
         hash.update([0]);
     }
-    Ok(Some(RequestId {
+    Ok(Some(Box::new(RequestId {
         id: uuid.to_string().to_ascii_lowercase(),
         digest: Octets(hash.finalize()[..16].to_vec())
             .to_string()
             .replace(':', ""),
-    }))
+    })))
 }
 
 /// What an update's message makes of a reservation that is known.
@@ -306,7 +306,7 @@ fn set_field(
         }
         "hostname" => reservation.hostname = text(&message.hostname),
         "profile" => reservation.profile = text(&message.profile),
-        "labels" => reservation.labels.clone_from(&message.labels),
+        "labels" => reservation.labels = message.labels.clone().into_iter().collect(),
         _ => reservation.vars = to_vars(&message.vars)?,
     }
     Ok(())
