@@ -13,7 +13,8 @@
 //!          http/{server,machine,attempt,files,artifacts,connections,pace,tls,secrets}
 //!          grpc/{server,listen,accept,connection,access,convert,errors,filter,paging,mask,values}
 //!          grpc/{dhcp,replicas,machines,machine_filter,events,leases,lease_filter,lease_message,lease_watch,operations}
-//!          grpc/{reservations,reservation_filter,reservation_watch,batch,profiles,profile_message,artifacts,server_info}
+//!          grpc/{reservations,reservation_filter,reservation_size,reservation_watch,batch,profiles,profile_message,artifacts}
+//!          grpc/server_info
 //!                                                                the shells: bytes in, bytes out
 //! floor 2  store/  observe/  net  artifact/{store,fetch,import}  replicas/{membership,following,desk}
 //!                                                                shared machinery with effects

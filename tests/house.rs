@@ -75,6 +75,7 @@ const ROOMS: &[Room] = &[
             "grpc/profile_message",
             "grpc/profiles",
             "grpc/reservation_filter",
+            "grpc/reservation_size",
             "grpc/reservation_watch",
             "grpc/reservations",
             "grpc/server_info",

@@ -10,6 +10,7 @@ use tonic::Status;
 
 use super::errors::{invalid, of_refusal, together};
 use super::mask;
+use super::reservation_size;
 use super::values::{DEEPEST, time, to_value, to_var};
 use crate::catalog::{Catalog, Refusal};
 use crate::config::default_id;
@@ -109,6 +110,7 @@ pub(super) fn to_create(request: v1::CreateReservationRequest) -> Result<Reserva
     if reservation.id.is_empty() {
         reservation.id = default_id(&reservation);
     }
+    reservation_size::check(&reservation)?;
     Ok(reservation)
 }
 
@@ -154,6 +156,7 @@ pub(super) fn to_update(
     for (name, var) in &mut reservation.vars {
         keep_secrets(var, known.vars.get(name));
     }
+    reservation_size::check(&reservation)?;
     Ok(reservation)
 }
 

@@ -26,6 +26,7 @@ mod profile_message;
 mod profiles;
 pub mod replicas;
 mod reservation_filter;
+mod reservation_size;
 mod reservation_watch;
 mod reservations;
 pub mod server;
