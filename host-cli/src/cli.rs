@@ -2,6 +2,9 @@
 
 mod auth;
 mod files;
+mod image;
+mod lab;
+mod net;
 mod reservation;
 mod services;
 
@@ -19,6 +22,12 @@ use crate::server::{Access, Place, Server};
 
 pub use self::auth::{AuthArgs, AuthCommand, InitArgs, IssueArgs};
 pub use self::files::{ApplyArgs, FileArgs, ImportArgs, ImportFrom};
+pub use self::image::{DiskCommand, ImportImageArgs, KeptCommand, SnapshotCommand};
+pub use self::lab::{
+    At, BootChoice, DestroyArgs, DownArgs, How, InitLabArgs, LAB_VERBS, LabTemplate, LabVerb,
+    UpArgs, VmCommand,
+};
+pub use self::net::{CaptureArgs, LinkState, NetArgs, NetCommand};
 pub use self::reservation::{CreateArgs, FieldArgs, ReservationCommand, UpdateArgs};
 pub use self::services::{
     ArtifactCommand, LeaseCommand, OperationCommand, ProfileCommand, ServerCommand,
@@ -230,15 +239,37 @@ pub enum Command {
     #[command(after_help = Exit::help())]
     Auth(AuthArgs),
 
+    #[command(flatten)]
+    Verb(LabVerb),
+
     /// Boot a virtual machine from the network, here and now, in a network of its own
     #[command(after_help = Exit::help())]
     Lab(LabArgs),
 
-    /// Images to run the service from
+    /// The lab's private network: who is on it, and what goes over it
+    #[command(after_help = Exit::help())]
+    Net(NetArgs),
+
+    /// Images: of disks that machines have or start from, and of the service
     #[command(visible_alias = "images", after_help = Exit::help())]
     Image {
+        /// How answers are printed [default: table]
+        #[arg(long, short, value_enum, value_name = "FORMAT", global = true)]
+        output: Option<Format>,
+
         #[command(subcommand)]
         command: ImageCommand,
+    },
+
+    /// Disks of machines: make, look, change, and export for others
+    #[command(visible_alias = "disks", after_help = Exit::help())]
+    Disk {
+        /// How answers are printed [default: table]
+        #[arg(long, short, value_enum, value_name = "FORMAT", global = true)]
+        output: Option<Format>,
+
+        #[command(subcommand)]
+        command: DiskCommand,
     },
 
     /// Write the manual pages, bootjack.1 and one for each verb, into a directory
@@ -348,6 +379,9 @@ pub enum WaitFor {
 
 #[derive(Debug, Subcommand)]
 pub enum ImageCommand {
+    #[command(flatten)]
+    Kept(KeptCommand),
+
     /// Pack bootjackd and network boot programs into a container image, without a container engine
     ///
     /// The archive is an OCI image layout that docker, podman and skopeo load. The same files give the same archive.
@@ -477,9 +511,11 @@ pub fn parse() -> Cli {
     let mut command = command();
     let matches = command.get_matches_mut();
     // A flag that would be ignored is refused.
-    if let Some((verb @ ("auth" | "lab" | "completion" | "man"), _)) = matches.subcommand() {
+    if let Some((verb, _)) = matches.subcommand()
+        && (SILENT_VERBS.contains(&verb) || answers_alone(verb))
+    {
         for flag in ["server", "ca", "cert", "key", "token_file", "output"] {
-            let has_meaning = (verb, flag) == ("auth", "output");
+            let has_meaning = flag == "output" && answers_alone(verb);
             if matches.value_source(flag) == Some(ValueSource::CommandLine) && !has_meaning {
                 let flag = flag.replace('_', "-");
                 let text = format!("--{flag} has no meaning for `bootjack {verb}`");
@@ -498,7 +534,7 @@ pub fn parse() -> Cli {
 pub fn command() -> clap::Command {
     let anywhere = |verb: clap::Command| {
         verb.mut_args(|arg| match arg.get_id().as_str() {
-            "server" | "ca" | "cert" | "key" | "token_file" | "output" => arg.global(true),
+            "server" | "ca" | "cert" | "key" | "token_file" | "output" | "file" => arg.global(true),
             _ => arg,
         })
     };
@@ -511,13 +547,34 @@ pub fn command() -> clap::Command {
         "profile",
         "artifact",
         "server",
+        "vm",
     ];
     (with_verbs.into_iter()).fold(Cli::command(), |command, verb| {
         command.mut_subcommand(verb, anywhere)
     })
 }
 
+/// Verbs that neither talk to a bootjackd that somebody names nor answer in a format of choice.
+const SILENT_VERBS: [&str; 4] = ["lab", "init", "completion", "man"];
+
+/// Whether a verb answers in a format of choice without talking to a bootjackd that somebody names.
+fn answers_alone(verb: &str) -> bool {
+    let others = ["auth", "net", "image", "disk"];
+    others.contains(&verb) || (LAB_VERBS.contains(&verb) && !SILENT_VERBS.contains(&verb))
+}
+
 impl Command {
+    /// How its answer is to be printed, if it answers without talking to a bootjackd that somebody names.
+    fn own_output(&mut self) -> Option<&mut Option<Format>> {
+        match self {
+            Self::Auth(auth) => Some(&mut auth.output),
+            Self::Net(net) => Some(&mut net.output),
+            Self::Image { output, .. } | Self::Disk { output, .. } => Some(output),
+            Self::Verb(verb) => verb.at().map(|at| &mut at.output),
+            _ => None,
+        }
+    }
+
     /// How it talks to bootjackd, if it does.
     fn api(&mut self) -> Option<&mut ApiArgs> {
         match self {
@@ -534,8 +591,11 @@ impl Command {
             | Self::Import { api, .. }
             | Self::Wait { api, .. } => Some(api),
             Self::Auth(_)
+            | Self::Verb(_)
             | Self::Lab(_)
+            | Self::Net(_)
             | Self::Image { .. }
+            | Self::Disk { .. }
             | Self::Man { .. }
             | Self::Completion { .. } => None,
         }
@@ -545,8 +605,8 @@ impl Command {
 impl Cli {
     /// How answers are printed.
     pub fn format(&mut self) -> Format {
-        if let Command::Auth(auth) = &self.command {
-            return auth.format();
+        if let Some(output) = self.command.own_output() {
+            return output.unwrap_or(Format::Table);
         }
         let api = self.command.api();
         api.map_or(Format::Table, |api| api.format())
@@ -554,8 +614,8 @@ impl Cli {
 
     /// What stands after the verb wins.
     fn merged(mut self) -> Self {
-        if let Command::Auth(auth) = &mut self.command {
-            auth.output = auth.output.or(self.api.output);
+        if let Some(output) = self.command.own_output() {
+            *output = output.or(self.api.output);
         }
         if let Some(api) = self.command.api() {
             api.server = api.server.take().or(self.api.server.take());

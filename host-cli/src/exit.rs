@@ -16,6 +16,7 @@ pub enum Exit {
     Timeout = 7,
     Vm = 8,
     Differs = 9,
+    Unverified = 10,
     Service = 11,
     Interrupted = 130,
 }
@@ -44,7 +45,7 @@ pub struct Detail {
 
 impl Exit {
     /// Every status with its meaning, as `--help` prints them.
-    pub const ALL: [(Self, &'static str); 12] = [
+    pub const ALL: [(Self, &'static str); 13] = [
         (Self::Ok, "it worked"),
         (Self::Failed, "it did not work, for a reason not below"),
         (Self::Usage, "the command line is not understood"),
@@ -60,6 +61,10 @@ impl Exit {
         (
             Self::Differs,
             "diff: what is there is not what the files say",
+        ),
+        (
+            Self::Unverified,
+            "a download failed, or a file is not what it has to be",
         ),
         (Self::Service, "bootjackd cannot be reached, or failed"),
         (Self::Interrupted, "interrupted"),

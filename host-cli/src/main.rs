@@ -17,22 +17,37 @@ mod commands;
 mod config;
 mod console;
 mod container;
+mod disk;
+#[allow(dead_code)]
+mod drivers;
 mod exit;
 mod follow;
 mod host;
+// Until downloads and exports use all of it.
+#[allow(dead_code)]
+mod images;
 mod import;
+mod lab;
+mod labfile;
+mod namespace;
 mod network;
 mod options;
 mod output;
 mod paths;
 mod plan;
 mod process;
+mod provisioner;
 mod qemu;
+#[allow(dead_code)]
+mod qmp;
 mod refusal;
+mod seed;
 mod server;
 mod steps;
+mod switch;
 mod tree;
 mod vars;
+mod vm;
 mod wanted;
 mod waterfall;
 mod yaml;
@@ -41,6 +56,11 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use cli::Command;
+
+/// Of verbs that talk to nobody.
+fn format_of(output: Option<cli::Format>) -> cli::Format {
+    output.unwrap_or(cli::Format::Table)
+}
 
 fn main() -> ExitCode {
     let mut cli = cli::parse();
@@ -86,8 +106,11 @@ fn main() -> ExitCode {
             let format = args.format();
             commands::auth::run(args, format)
         }
+        Command::Verb(verb) => commands::labs::run(verb),
+        Command::Net(args) => commands::net::run(&args),
         Command::Lab(args) => commands::lab::run(&args),
-        Command::Image { command } => commands::image::run(&command),
+        Command::Image { output, command } => commands::image::run(command, format_of(output)),
+        Command::Disk { output, command } => commands::disk::run(command, format_of(output)),
         Command::Man { dir } => commands::man::run(&dir),
         Command::Completion { shell } => commands::completion::run(shell),
     };

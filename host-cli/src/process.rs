@@ -1,6 +1,7 @@
-//! The only file that starts programs. None of them outlives this process, even one that is killed.
+//! The only file that starts programs. None of them outlives this process, even one that is killed; but for those that are
+//! `detached`, which are the lab's and not a command's.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::Path;
 use std::process::{ExitStatus, Output, Stdio};
@@ -11,6 +12,7 @@ use tokio::process::{ChildStderr, ChildStdout, Command};
 use tokio::sync::{mpsc, watch};
 
 use crate::exit::{Exit, Failure};
+use crate::host::find_program;
 use crate::output::io_reason;
 
 /// A program that runs beside this one.
@@ -105,6 +107,123 @@ pub fn qemu(
     Ok((process, pipes.stdout.expect("it is piped")))
 }
 
+/// A program that outlives this one.
+pub struct Detached {
+    child: std::process::Child,
+    pub pid: u32,
+    /// Where in its log its own words begin.
+    pub log_start: u64,
+}
+
+impl Detached {
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+}
+
+/// Starts a program in a session of its own, away from this terminal and its Ctrl-C; what it says is added to `log`.
+pub fn detached(program: &Path, arguments: &[String], log: &Path) -> Result<Detached, Failure> {
+    let mut options = File::options();
+    let opened = options.create(true).append(true).open(log);
+    let file = opened.map_err(Failure::io("write", log))?;
+    let log_start = file.metadata().map_or(0, |metadata| metadata.len());
+    let errors = file.try_clone().map_err(Failure::io("write", log))?;
+    let mut command = std::process::Command::new(program);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(file)
+        .stderr(errors);
+    // SAFETY: setsid is safe between fork and exec: it neither allocates nor locks.
+    unsafe {
+        std::os::unix::process::CommandExt::pre_exec(&mut command, || match libc::setsid() {
+            -1 => Err(std::io::Error::last_os_error()),
+            _ => Ok(()),
+        });
+    }
+    let child = command.spawn().map_err(|error| {
+        let name = program.file_name().unwrap_or(program.as_os_str());
+        cannot_start(&name.to_string_lossy(), &error)
+    })?;
+    Ok(Detached {
+        pid: child.id(),
+        child,
+        log_start,
+    })
+}
+
+/// Waits a moment before a fact is looked at again that nobody gives a signal of: that QEMU listens, that it has gone.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "QEMU tells nobody that it is there"
+)]
+pub fn a_moment() {
+    std::thread::sleep(Duration::from_millis(20));
+}
+
+/// The last lines that say something, in one line, of what a log holds from `start` on.
+pub fn last_lines(log: &Path, start: u64, count: usize) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let start = usize::try_from(start).unwrap_or(0).min(text.len());
+    let text = String::from_utf8_lossy(&text[start..]);
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .collect();
+    match lines.as_slice() {
+        [] => "it said nothing".to_owned(),
+        lines => lines[lines.len().saturating_sub(count)..].join("; "),
+    }
+}
+
+/// A process that is held on to: no other can be taken for it.
+pub struct Handle {
+    #[cfg(not(target_os = "linux"))]
+    pid: i32,
+    #[cfg(target_os = "linux")]
+    fd: std::os::fd::OwnedFd,
+}
+
+impl Handle {
+    /// That of the process with this id now.
+    pub fn of(pid: i32) -> std::io::Result<Self> {
+        #[cfg(target_os = "linux")]
+        {
+            use std::os::fd::FromRawFd as _;
+            // SAFETY: takes no pointers; the descriptor is checked before it is owned.
+            let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+            if fd < 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            // SAFETY: it is new and nobody else's.
+            let fd = unsafe { std::os::fd::OwnedFd::from_raw_fd(fd as libc::c_int) };
+            Ok(Self { fd })
+        }
+        #[cfg(not(target_os = "linux"))]
+        Ok(Self { pid })
+    }
+
+    /// Kills it.
+    pub fn kill(&self) -> std::io::Result<()> {
+        #[cfg(target_os = "linux")]
+        let sent = {
+            use std::os::fd::AsRawFd as _;
+            let (fd, none) = (self.fd.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+            // SAFETY: the descriptor is a process's, and there is no siginfo.
+            unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, libc::SIGKILL, none, 0) }
+        };
+        #[cfg(not(target_os = "linux"))]
+        // SAFETY: takes no pointers.
+        let sent = unsafe { libc::kill(self.pid, libc::SIGKILL) };
+        match sent {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    }
+}
+
 /// Makes an ed25519 key without a passphrase: `key` and `key`.pub.
 pub async fn ssh_keygen(key: &Path) -> Result<(), Failure> {
     let mut command = Command::new("ssh-keygen");
@@ -121,11 +240,57 @@ pub async fn ssh_keygen(key: &Path) -> Result<(), Failure> {
     }
 }
 
+/// Turns this process into another program; returns why it could not.
+pub fn become_program(program: &str, arguments: &[String]) -> Failure {
+    let mut command = std::process::Command::new(program);
+    command.args(arguments);
+    let error = std::os::unix::process::CommandExt::exec(&mut command);
+    cannot_start(program, &error)
+}
+
 /// Runs ssh to its end.
 pub async fn ssh(arguments: &[String]) -> Result<Output, Failure> {
     let mut command = Command::new("ssh");
     command.args(arguments);
     output(command).await
+}
+
+/// Runs qemu-img to its end; `heard` gets what it prints when it prints it.
+pub async fn qemu_img(
+    arguments: &[OsString],
+    mut heard: impl FnMut(&[u8]),
+) -> Result<Output, Failure> {
+    let program = find_program("qemu-img").ok_or_else(|| {
+        let text = "wanted qemu-img, got none; install it: qemu-utils on Debian and Ubuntu, qemu-img on Fedora and Arch, qemu with Homebrew";
+        Failure::new(Exit::Missing, text)
+    })?;
+    let mut command = Command::new(program);
+    // Its complaints are read here.
+    command.args(arguments).env("LC_ALL", "C").process_group(0);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = spawn(&mut command)?;
+    let mut stdout = child.stdout.take().expect("it is piped");
+    let mut stderr = child.stderr.take().expect("it is piped");
+    let (mut said, mut complaints) = (Vec::new(), Vec::new());
+    let listening = async {
+        loop {
+            let before = said.len();
+            match stdout.read_buf(&mut said).await {
+                Ok(0) | Err(_) => break,
+                Ok(_) => heard(&said[before..]),
+            }
+        }
+    };
+    let (status, (), _) =
+        tokio::join!(child.wait(), listening, stderr.read_to_end(&mut complaints));
+    Ok(Output {
+        status: status.map_err(|error| cannot_start("qemu-img", &error))?,
+        stdout: said,
+        stderr: complaints,
+    })
 }
 
 /// Starts QEMU and waits for octets on its standard output, one after the other, each within its time; ends it.

@@ -21,7 +21,8 @@ use crate::exit::{Exit, Failure};
 
 /// What was issued, a line each.
 const ISSUED: &str = "issued";
-const CLIENTS: &str = "clients";
+/// The directory of clients' certificates.
+pub const CLIENTS: &str = "clients";
 
 /// The authority's directory, for one command alone.
 pub struct Directory {

@@ -81,7 +81,8 @@ pub fn run(command: ArtifactCommand, server: &Server, format: Format) -> Result<
     })
 }
 
-async fn upload(
+/// Sends a file, with a bar on a terminal.
+pub async fn upload(
     mut api: ArtifactsClient<Connection>,
     server: &Server,
     name: &str,
@@ -153,6 +154,11 @@ async fn send_parts(
         bar.inc(read as u64);
         part = Part::Octets(octets);
     }
+}
+
+/// The SHA-256 of a file, in hexadecimal.
+pub fn digest_of(file: &Path) -> Result<String, Failure> {
+    digest(file, &ProgressBar::hidden())
 }
 
 fn digest(file: &Path, bar: &ProgressBar) -> Result<String, Failure> {

@@ -117,7 +117,7 @@ fn name_of(dir: &Path) -> Result<String, Failure> {
 }
 
 /// Every file of a directory but hidden ones.
-fn files(dir: &Path) -> Result<BTreeMap<String, String>, Failure> {
+pub fn files(dir: &Path) -> Result<BTreeMap<String, String>, Failure> {
     let mut files = BTreeMap::new();
     for entry in std::fs::read_dir(dir).map_err(Failure::io("read", dir))? {
         let path = entry.map_err(Failure::io("read", dir))?.path();

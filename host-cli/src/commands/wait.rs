@@ -32,24 +32,27 @@ pub fn run(args: &WaitArgs, server: &Server, format: Format) -> Result<(), Failu
         .enable_all()
         .build();
     let runtime = runtime.map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
-    let machine = runtime.block_on(async {
-        let waited = tokio::time::timeout(args.timeout, wait(args, server)).await;
-        waited.map_err(|_| {
-            let text = format!(
-                "machine {} is not {} after {} s; see: bootjack machine show {}",
-                args.name,
-                word(args.state),
-                args.timeout.as_secs(),
-                args.name
-            );
-            Failure::new(Exit::Timeout, text)
-        })?
-    })?;
+    let machine = runtime.block_on(until(args, server))?;
     output::answer(
         format,
         || as_json(&machine),
         || format!("{} is {}", machine.name, word(args.state)),
     )
+}
+
+/// Returns the machine once it is so far.
+pub async fn until(args: &WaitArgs, server: &Server) -> Result<Machine, Failure> {
+    let waited = tokio::time::timeout(args.timeout, wait(args, server)).await;
+    waited.map_err(|_| {
+        let text = format!(
+            "machine {} is not {} after {} s; see: bootjack machine show {}",
+            args.name,
+            word(args.state),
+            args.timeout.as_secs(),
+            args.name
+        );
+        Failure::new(Exit::Timeout, text)
+    })?
 }
 
 async fn wait(args: &WaitArgs, server: &Server) -> Result<Machine, Failure> {

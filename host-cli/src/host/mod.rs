@@ -1,6 +1,8 @@
 //! What this computer has: QEMU, firmware, boot programs, a KVM that works. In: where to look. Out: `HostFacts`, without a
 //! judgement: `plan` says what is missing.
 
+mod firmware;
+
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -148,14 +150,62 @@ pub async fn probe(arch: Arch, firmware: Firmware, accel: AccelChoice) -> HostFa
         rom: first_file(ROMS),
         uefi: match (arch, firmware) {
             (_, Firmware::Bios) => None,
-            (Arch::X86_64, _) => first_pair(&OVMF),
-            (Arch::Aarch64, _) => first_pair(&AAVMF),
+            (arch, _) => uefi(arch),
         },
         programs: PROGRAMS.iter().map(PathBuf::from).find(|dir| dir.is_dir()),
         current_dir,
         qemu,
         kvm,
     }
+}
+
+/// What there is for machines of one processor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchFacts {
+    pub arch: Arch,
+    pub qemu: Option<PathBuf>,
+    /// QEMU's network card ROM with iPXE for BIOS.
+    pub rom: Option<PathBuf>,
+    /// UEFI code and the template of its variables.
+    pub uefi: Option<(PathBuf, PathBuf)>,
+    /// Whether this system's own way of running machines works for it.
+    pub native: Kvm,
+}
+
+/// Looks for what machines of this processor need; starts a test guest for a moment if KVM is worth a try.
+pub async fn look(arch: Arch, accel: AccelChoice) -> ArchFacts {
+    let qemu = find_program(arch.qemu());
+    let native = match (&qemu, accel) {
+        (Some(_), AccelChoice::Auto | AccelChoice::Kvm) if cfg!(target_os = "macos") => hvf(arch),
+        (Some(qemu), AccelChoice::Auto | AccelChoice::Kvm) => try_kvm(qemu, arch).await,
+        _ => Kvm::NotTried,
+    };
+    ArchFacts {
+        arch,
+        rom: first_file(ROMS),
+        uefi: uefi(arch),
+        qemu,
+        native,
+    }
+}
+
+/// The hypervisor of macOS runs machines of its own processor alone.
+fn hvf(arch: Arch) -> Kvm {
+    match Arch::of_host() == Some(arch) {
+        true => Kvm::Works,
+        false => Kvm::No(format!(
+            "{} on an {} Mac",
+            arch.as_str(),
+            std::env::consts::ARCH
+        )),
+    }
+}
+
+fn uefi(arch: Arch) -> Option<(PathBuf, PathBuf)> {
+    firmware::by_descriptors(arch).or_else(|| match arch {
+        Arch::X86_64 => first_pair(&OVMF),
+        Arch::Aarch64 => first_pair(&AAVMF),
+    })
 }
 
 /// The program's file on the PATH, or where programs are that ordinary users have no PATH to.
@@ -225,7 +275,8 @@ impl Drop for Forgotten {
     }
 }
 
-fn beside_this_program(name: &str) -> Option<PathBuf> {
+/// A program in the directory of this one.
+pub fn beside_this_program(name: &str) -> Option<PathBuf> {
     let file = std::env::current_exe().ok()?.parent()?.join(name);
     file.is_file().then_some(file)
 }

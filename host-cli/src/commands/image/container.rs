@@ -6,7 +6,7 @@ use std::path::Path;
 
 use oci_spec::image::Arch as ImageArch;
 
-use crate::cli::{ContainerArgs, ImageCommand};
+use crate::cli::ContainerArgs;
 use crate::container::{self, Image};
 use crate::exit::{Exit, Failure};
 use crate::output;
@@ -19,13 +19,7 @@ const CERTIFICATES: [&str; 3] = [
     "/etc/ssl/cert.pem",
 ];
 
-pub fn run(command: &ImageCommand) -> Result<(), Failure> {
-    match command {
-        ImageCommand::Container(args) => container(args),
-    }
-}
-
-fn container(args: &ContainerArgs) -> Result<(), Failure> {
+pub fn run(args: &ContainerArgs) -> Result<(), Failure> {
     let program = read(&args.program)?;
     refuse_what_cannot_run(&program, args)?;
     let certificates = match &args.certificates {

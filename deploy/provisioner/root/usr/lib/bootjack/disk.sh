@@ -1,0 +1,15 @@
+# shellcheck shell=sh
+# Sourced: disk SERIAL prints the device of the virtio disk with this serial, or nothing.
+disk() {
+    local block
+    for block in /sys/block/vd*; do
+        if [ "$(cat "$block/serial" 2>/dev/null)" = "$1" ]; then
+            echo "/dev/${block##*/}"
+            return 0
+        fi
+    done
+    return 1
+}
+
+# argument NAME: the value of NAME=VALUE on the kernel's command line, or nothing.
+argument() { tr ' ' '\n' </proc/cmdline | sed -n "s/^$1=//p" | tail -n 1; }

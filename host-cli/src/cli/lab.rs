@@ -1,0 +1,379 @@
+//! The verbs of a lab, as they are typed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::{Format, duration};
+use crate::drivers::Driver;
+use crate::exit::Exit;
+use crate::lab::open::LabRef;
+
+/// Which lab, and to whom the answers go.
+#[derive(Clone, Debug, Default, Args)]
+pub struct At {
+    #[command(flatten)]
+    pub lab: LabRef,
+
+    /// How answers are printed [default: table]
+    #[arg(long, short, value_enum, value_name = "FORMAT")]
+    pub output: Option<Format>,
+}
+
+impl At {
+    pub fn format(&self) -> Format {
+        self.output.unwrap_or(Format::Table)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum LabVerb {
+    /// Write a lab.toml to start from
+    #[command(after_help = Exit::help())]
+    Init(InitLabArgs),
+
+    /// Look whether the lab's file is right, and do nothing else
+    #[command(after_help = Exit::help())]
+    Validate {
+        #[command(flatten)]
+        at: At,
+    },
+
+    /// Show what up would do; exit status 0: nothing, 9: something
+    #[command(after_help = Exit::help())]
+    Plan {
+        #[command(flatten)]
+        at: At,
+    },
+
+    /// Bring the lab up: network, provisioner, machines; what is there already is left as it is
+    #[command(after_help = Exit::help())]
+    Up(UpArgs),
+
+    /// Shut machines down; the whole lab without names. Nothing is lost
+    #[command(after_help = Exit::help())]
+    Down(DownArgs),
+
+    /// Shut machines down and delete their disks; the whole lab without names
+    #[command(after_help = Exit::help())]
+    Destroy(DestroyArgs),
+
+    /// Show what runs, and where machines stand
+    #[command(after_help = Exit::help())]
+    Status {
+        #[command(flatten)]
+        at: At,
+    },
+
+    /// Look at this computer: what a lab needs and does not find, and what is left of labs that ended badly
+    #[command(after_help = Exit::help())]
+    Doctor {
+        #[command(flatten)]
+        at: At,
+    },
+
+    /// The lab's machines, one by one
+    #[command(visible_alias = "vms", after_help = Exit::help())]
+    Vm {
+        #[command(flatten)]
+        at: At,
+
+        #[command(subcommand)]
+        command: VmCommand,
+    },
+
+    /// Log in to a machine, or run a command there
+    #[command(after_help = Exit::help())]
+    Shell {
+        #[command(flatten)]
+        at: At,
+
+        /// The machine, or provisioner
+        name: String,
+
+        /// The command, after --
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
+
+    /// Run a command in a machine; its exit status is this one's
+    #[command(after_help = Exit::help())]
+    Exec {
+        #[command(flatten)]
+        at: At,
+
+        /// The machine, or provisioner
+        name: String,
+
+        #[arg(required = true, last = true)]
+        command: Vec<String>,
+    },
+
+    /// Copy files to or from a machine: NAME:PATH is a machine's
+    #[command(after_help = Exit::help())]
+    Cp {
+        #[command(flatten)]
+        at: At,
+
+        /// Directories, too
+        #[arg(long, short)]
+        recursive: bool,
+
+        #[arg(required = true, num_args = 2.., value_name = "FROM|TO")]
+        paths: Vec<String>,
+    },
+
+    /// Print the configuration that ssh, scp, rsync and Ansible reach the machines by
+    #[command(after_help = Exit::help())]
+    SshConfig {
+        #[command(flatten)]
+        at: At,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct InitLabArgs {
+    /// Where it is written
+    #[arg(value_name = "FILE", default_value = crate::lab::open::FILE_NAME)]
+    pub file: PathBuf,
+
+    /// What the lab is to show
+    #[arg(long, value_enum, default_value = "pair")]
+    pub template: LabTemplate,
+}
+
+/// A lab to start from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LabTemplate {
+    /// A provisioner VM, and two machines that boot from it: one with a BIOS, one with UEFI
+    Pair,
+    /// One machine, and bootjackd in a network namespace of this Linux
+    Quick,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct UpArgs {
+    #[command(flatten)]
+    pub at: At,
+
+    /// These machines, and what they need; all of them without names
+    pub names: Vec<String>,
+
+    /// Return when every machine is so far: ssh, cloud-init, installed, or console:REGEX
+    #[arg(long, value_name = "STATE", num_args = 0..=1, default_missing_value = "ssh", require_equals = true)]
+    pub wait: Option<crate::lab::wait::Until>,
+
+    /// How long that may take
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration)]
+    pub timeout: Duration,
+
+    #[command(flatten)]
+    pub how: How,
+
+    /// Print what would be started, with its whole command line, and start nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// How machines are run.
+#[derive(Clone, Debug, Args)]
+pub struct How {
+    /// What runs machines; without it QEMU, natively if a test guest ran well so, and else by emulation
+    #[arg(long, value_enum)]
+    pub driver: Option<Driver>,
+
+    /// The bootjackd of a namespace; without it, the one beside this program, or else on the PATH
+    #[arg(long, value_name = "FILE")]
+    pub bootjackd: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct DownArgs {
+    #[command(flatten)]
+    pub at: At,
+
+    /// These machines; the whole lab without names
+    pub names: Vec<String>,
+
+    /// How long a guest may take to shut down before it is ended
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub grace: Duration,
+
+    /// Do not ask the guests
+    #[arg(long, conflicts_with = "grace")]
+    pub kill: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct DestroyArgs {
+    #[command(flatten)]
+    pub at: At,
+
+    /// These machines; the whole lab without names
+    pub names: Vec<String>,
+
+    /// Keep disks, and the provisioner's data
+    #[arg(long)]
+    pub keep_disks: bool,
+
+    /// Do not ask
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum VmCommand {
+    /// List machines with their state and the lease that bootjackd gave them
+    #[command(visible_alias = "ls")]
+    List,
+
+    /// Show one, with its command line
+    Show { name: String },
+
+    /// Power machines on
+    Start {
+        #[arg(required = true)]
+        names: Vec<String>,
+
+        /// Boot from here first this time: pxe, disk; once:pxe: and as usual after its next reset
+        #[arg(long, value_enum)]
+        boot: Option<BootChoice>,
+
+        #[command(flatten)]
+        how: How,
+    },
+
+    /// Shut machines down
+    Stop {
+        #[arg(required = true)]
+        names: Vec<String>,
+
+        /// How long the guest may take before it is ended
+        #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+        grace: Duration,
+
+        /// Do not ask the guest
+        #[arg(long, conflicts_with = "grace")]
+        kill: bool,
+    },
+
+    /// Shut machines down and power them on again
+    Restart {
+        #[arg(required = true)]
+        names: Vec<String>,
+
+        #[arg(long, value_enum)]
+        boot: Option<BootChoice>,
+
+        #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+        grace: Duration,
+
+        #[command(flatten)]
+        how: How,
+    },
+
+    /// Press the reset button
+    Reset {
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+
+    /// Install a machine again: bootjackd is told, and it boots from the network now
+    Reinstall {
+        #[arg(required = true)]
+        names: Vec<String>,
+
+        #[command(flatten)]
+        how: How,
+    },
+
+    /// Delete machines' disks and firmware variables; lab.toml keeps them
+    Delete {
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+
+    /// Print what a machine's console has said
+    Logs {
+        name: String,
+
+        /// Go on as it says more
+        #[arg(long)]
+        follow: bool,
+
+        /// What QEMU itself had to say
+        #[arg(long)]
+        driver: bool,
+    },
+
+    /// Take a picture of a machine's screen, as PNG; the machine needs display = true
+    Screenshot {
+        name: String,
+
+        /// Where it is written
+        #[arg(value_name = "FILE")]
+        to: PathBuf,
+    },
+
+    /// Ask QEMU something in its own words, and print what it answers
+    Qmp {
+        name: String,
+
+        /// Such as query-status
+        command: String,
+
+        /// As JSON, such as '{"id": "x"}'
+        #[arg(default_value = "{}")]
+        arguments: String,
+    },
+}
+
+/// What a machine boots from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BootChoice {
+    /// The network first
+    Pxe,
+    /// Its disk first
+    Disk,
+    /// The network first, and as usual after its next reset
+    #[value(name = "once:pxe")]
+    OncePxe,
+}
+
+impl LabVerb {
+    pub fn at(&mut self) -> Option<&mut At> {
+        match self {
+            Self::Init(_) => None,
+            Self::Validate { at }
+            | Self::Plan { at }
+            | Self::Status { at }
+            | Self::Doctor { at }
+            | Self::Vm { at, .. }
+            | Self::Shell { at, .. }
+            | Self::Exec { at, .. }
+            | Self::Cp { at, .. }
+            | Self::SshConfig { at } => Some(at),
+            Self::Up(args) => Some(&mut args.at),
+            Self::Down(args) => Some(&mut args.at),
+            Self::Destroy(args) => Some(&mut args.at),
+        }
+    }
+}
+
+/// Their names.
+pub const LAB_VERBS: [&str; 13] = [
+    "init",
+    "validate",
+    "plan",
+    "up",
+    "down",
+    "destroy",
+    "status",
+    "doctor",
+    "vm",
+    "shell",
+    "exec",
+    "cp",
+    "ssh-config",
+];

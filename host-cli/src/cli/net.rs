@@ -1,0 +1,112 @@
+//! `bootjack net`, as it is typed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::{Format, duration};
+
+#[derive(Debug, Args)]
+pub struct NetArgs {
+    /// How answers are printed [default: table]
+    #[arg(long, short, value_enum, value_name = "FORMAT", global = true)]
+    pub output: Option<Format>,
+
+    #[command(subcommand)]
+    pub command: NetCommand,
+}
+
+impl NetArgs {
+    pub fn format(&self) -> Format {
+        self.output.unwrap_or(Format::Table)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum NetCommand {
+    /// Show the switch's ports, who is at them, and what they dropped
+    Status(RunArgs),
+
+    /// Write the network's frames to a file that tcpdump and Wireshark read, until Ctrl-C
+    Capture {
+        #[command(flatten)]
+        run: RunArgs,
+
+        #[command(flatten)]
+        args: CaptureArgs,
+    },
+
+    /// Pull a machine's cable, or plug it in again
+    Link {
+        #[command(flatten)]
+        run: RunArgs,
+
+        /// The machine, or provisioner
+        port: String,
+
+        #[arg(value_enum)]
+        state: LinkState,
+    },
+
+    /// Make a machine's cable lose and delay frames; without flags, make it good again
+    Impair {
+        #[command(flatten)]
+        run: RunArgs,
+
+        /// The machine, or provisioner
+        port: String,
+
+        /// Share of frames that get lost in each direction, from 0 to 1
+        #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
+        loss: f64,
+
+        /// How late frames to the machine are
+        #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
+        delay: Duration,
+    },
+
+    /// Run the switch
+    #[command(hide = true)]
+    Switch(RunArgs),
+}
+
+/// The lab whose network it is.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// The lab's runtime directory
+    #[arg(long, value_name = "DIR")]
+    pub run: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct CaptureArgs {
+    /// Where to write it; - is standard output
+    #[arg(long, short, value_name = "FILE|-")]
+    pub write: PathBuf,
+
+    /// Only frames from or to this machine, or provisioner
+    #[arg(long, value_name = "NAME")]
+    pub port: Option<String>,
+
+    /// End after so many frames
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+}
+
+/// What becomes of a cable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LinkState {
+    /// Plugged in
+    Up,
+    /// Pulled
+    Down,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text
+        .parse()
+        .ok()
+        .filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "wanted a number from 0 to 1, such as 0.1".to_owned())
+}

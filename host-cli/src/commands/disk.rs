@@ -1,0 +1,167 @@
+//! `bootjack disk …`: disks of machines, for people and programs.
+
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde_json::{Value as Json, json};
+
+use crate::cli::{DiskCommand, Format, SnapshotCommand};
+use crate::client::block_on;
+use crate::commands::image;
+use crate::disk::qemu_img::Snapshot;
+use crate::disk::{self, Info, SnapshotVerb};
+use crate::exit::Failure;
+use crate::images::Store;
+use crate::output::{self, Style};
+
+pub fn run(command: DiskCommand, format: Format) -> Result<(), Failure> {
+    block_on(async {
+        match command {
+            DiskCommand::Create {
+                file,
+                size,
+                format: kept_as,
+                image,
+                arch,
+            } => {
+                let store = Store::usual()?;
+                match (image, size) {
+                    (Some(name), size) => {
+                        let base = store.find(&name, arch)?;
+                        let base = base.ok_or_else(|| image::none(&name))?;
+                        disk::overlay(&store, &base, &file, size).await?;
+                        say_made(&file, None, format).await
+                    }
+                    (None, size) => {
+                        let size = size.unwrap_or_default();
+                        disk::create(&store, &file, size, kept_as).await?;
+                        say_made(&file, Some(kept_as), format).await
+                    }
+                }
+            }
+            DiskCommand::Info { file, format: says } => {
+                let info = disk::info(&file, says).await?;
+                output::answer(format, || as_json(&info), || as_text(&info))
+            }
+            DiskCommand::Resize {
+                file,
+                size,
+                shrink,
+                format: says,
+            } => {
+                disk::resize(&file, says, size, shrink).await?;
+                say_made(&file, says, format).await
+            }
+            DiskCommand::Snapshot { command } => snapshot(command, format).await,
+            DiskCommand::Clone {
+                file,
+                to,
+                format: says,
+            } => {
+                let store = Store::usual()?;
+                disk::clone(&store, &file, says, &to).await?;
+                say_made(&to, says, format).await
+            }
+        }
+    })
+}
+
+/// What the file is now.
+async fn say_made(
+    file: &Path,
+    says: Option<crate::images::DiskFormat>,
+    format: Format,
+) -> Result<(), Failure> {
+    let info = disk::info(file, says).await?;
+    output::answer(
+        format,
+        || as_json(&info),
+        || {
+            let beneath = info.beneath.first().map_or(String::new(), |beneath| {
+                format!(", on top of {}", beneath.display())
+            });
+            format!(
+                "{}: {}, {}{beneath}",
+                file.display(),
+                info.format,
+                output::size(info.virtual_size)
+            )
+        },
+    )
+}
+
+async fn snapshot(command: SnapshotCommand, format: Format) -> Result<(), Failure> {
+    let (verb, done, file, name) = match command {
+        SnapshotCommand::Create { file, name } => (SnapshotVerb::Create, "kept", file, name),
+        SnapshotCommand::Apply { file, name } => (SnapshotVerb::Apply, "went back to", file, name),
+        SnapshotCommand::Delete { file, name } => (SnapshotVerb::Delete, "forgot", file, name),
+        SnapshotCommand::List { file } => {
+            let info = disk::info(&file, None).await?;
+            let value = || Json::Array(info.snapshots.iter().map(snapshot_as_json).collect());
+            return output::answer(format, value, || snapshots_as_text(&info.snapshots));
+        }
+    };
+    disk::snapshot(&file, verb, &name).await?;
+    output::answer(
+        format,
+        || json!({ "file": file, "snapshot": name, "done": done }),
+        || format!("{}: {done} {name}", file.display()),
+    )
+}
+
+fn as_json(info: &Info) -> Json {
+    let snapshots: Vec<Json> = info.snapshots.iter().map(snapshot_as_json).collect();
+    json!({
+        "path": info.path,
+        "format": info.format.as_str(),
+        "virtual_size_bytes": info.virtual_size,
+        "allocated_bytes": info.allocated,
+        "beneath": info.beneath,
+        "snapshots": snapshots,
+        "in_use": info.in_use,
+    })
+}
+
+fn as_text(info: &Info) -> String {
+    let mut lines = vec![
+        format!("path        {}", info.path.display()),
+        format!("format      {}", info.format),
+        format!("size        {}", output::size(info.virtual_size)),
+        format!("on disk     {}", output::size(info.allocated)),
+    ];
+    if info.in_use {
+        lines.push("in use      by a machine that runs".to_owned());
+    }
+    for beneath in &info.beneath {
+        lines.push(format!("on top of   {}", beneath.display()));
+    }
+    if !info.snapshots.is_empty() {
+        lines.push(String::new());
+        lines.push(snapshots_as_text(&info.snapshots));
+    }
+    lines.join("\n")
+}
+
+fn snapshot_as_json(snapshot: &Snapshot) -> Json {
+    json!({
+        "name": snapshot.name,
+        "made": made(snapshot),
+        "memory_bytes": snapshot.memory,
+    })
+}
+
+fn snapshots_as_text(snapshots: &[Snapshot]) -> String {
+    let rows = snapshots.iter().map(|snapshot| {
+        vec![
+            snapshot.name.clone(),
+            made(snapshot),
+            output::size(snapshot.memory),
+        ]
+    });
+    let header = ["SNAPSHOT", "MADE", "MEMORY"];
+    output::table(Style::stdout(), &header, rows.collect())
+}
+
+fn made(snapshot: &Snapshot) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(snapshot.made)).to_string()
+}

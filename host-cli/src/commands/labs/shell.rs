@@ -1,0 +1,90 @@
+//! `bootjack shell`, `exec`, `cp`, `ssh-config`: the ssh there is, with the lab's own configuration.
+
+use crate::cli::At;
+use crate::exit::{Exit, Failure};
+use crate::lab::open::{self, Opened};
+use crate::lab::{plan, provisioner, ssh, switch};
+use crate::output;
+use crate::process;
+
+/// Logs in, or runs a command; ends as ssh does.
+pub fn run(at: &At, name: &str, command: &[String]) -> Result<(), Failure> {
+    let opened = open::open(&at.lab)?;
+    let mut arguments = vec!["-F".to_owned(), write(&opened)?];
+    plan::known(&opened.lab, name)?;
+    check_reachable(&opened, name)?;
+    arguments.extend(["--".to_owned(), name.to_owned()]);
+    // ssh hands the words on as one line for a shell there; quoted, they arrive as they were typed here.
+    arguments.extend(command.iter().map(|word| crate::qemu::quoted(word)));
+    Err(process::become_program("ssh", &arguments))
+}
+
+/// Copies files.
+pub fn copy(at: &At, recursive: bool, paths: &[String]) -> Result<(), Failure> {
+    let opened = open::open(&at.lab)?;
+    let mut arguments = vec!["-F".to_owned(), write(&opened)?];
+    let mut is_remote = false;
+    for path in paths {
+        if let Some((name, _)) = path.split_once(':')
+            && !name.contains('/')
+        {
+            plan::known(&opened.lab, name)?;
+            check_reachable(&opened, name)?;
+            is_remote = true;
+        }
+    }
+    if !is_remote {
+        let text = "none of these is a machine's; write NAME:PATH for one that is";
+        return Err(Failure::new(Exit::Usage, text));
+    }
+    if recursive {
+        arguments.push("-r".to_owned());
+    }
+    arguments.push("--".to_owned());
+    arguments.extend(paths.iter().cloned());
+    Err(process::become_program("scp", &arguments))
+}
+
+/// Prints the configuration.
+pub fn config(at: &At) -> Result<(), Failure> {
+    let opened = open::open(&at.lab)?;
+    let file = write(&opened)?;
+    let text = std::fs::read_to_string(&file).map_err(Failure::io("read", &file))?;
+    output::answer(
+        at.format(),
+        || serde_json::json!({ "file": file, "config": text }),
+        || text.trim_end().to_owned(),
+    )
+}
+
+/// Writes the configuration, as the ports are now; returns its file.
+pub fn write(opened: &Opened) -> Result<String, Failure> {
+    if !opened.paths.ssh_key().is_file() {
+        let text = format!(
+            "lab {} has no keys yet; bring it up first: bootjack up",
+            opened.lab.name
+        );
+        return Err(Failure::new(Exit::Conflict, text));
+    }
+    let port = provisioner::ssh_port(opened);
+    let program = switch::this_program()?;
+    let text = ssh::config(&opened.lab, &opened.paths, port, &program);
+    let file = opened.paths.ssh_config();
+    open::write_whole(&file, &text)?;
+    Ok(file.display().to_string())
+}
+
+/// A namespace has no ssh, and nobody can be reached through a provisioner that is not there.
+fn check_reachable(opened: &Opened, name: &str) -> Result<(), Failure> {
+    use crate::labfile::ProvisionerKind;
+    let is_namespace = opened.lab.provisioner.kind == ProvisionerKind::Namespace;
+    if is_namespace && name == crate::lab::paths::PROVISIONER {
+        let text = "the provisioner of this lab is a namespace and no machine; there is nothing to log in to";
+        return Err(Failure::new(Exit::Conflict, text));
+    }
+    if !is_namespace && provisioner::ssh_port(opened).is_none() {
+        let text = "the provisioner does not run, and machines are reached through it; bring it up: bootjack up";
+        return Err(Failure::new(Exit::Conflict, text));
+    }
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! `bootjack up`: network, provisioner, what bootjackd is to know, machines. Each step looks at what is so, and does what lacks.
+
+use crate::cli::UpArgs;
+use crate::exit::Failure;
+use crate::images::Store;
+use crate::lab::content::{self, Secrets};
+use crate::lab::open::{self, Opened};
+use crate::lab::plan::{self, VmPlan};
+use crate::lab::provisioner::Provisioner;
+use crate::lab::report::Report;
+use crate::lab::targets::{self, Started};
+use crate::lab::{provisioner, ssh, switch};
+use crate::labfile::{NetworkKind, ProvisionerKind};
+use crate::output;
+
+/// Brings it up.
+pub fn run(args: &UpArgs) -> Result<(), Failure> {
+    let opened = open::open(&args.at.lab)?;
+    for name in &args.names {
+        plan::known(&opened.lab, name)?;
+    }
+    let report = super::report(args.at.format());
+    super::runtime()?.block_on(up(args, &opened, &report))?;
+    report.still();
+    match args.dry_run {
+        true => Ok(()),
+        false => super::status::show(&opened, args.at.format()),
+    }
+}
+
+async fn up(args: &UpArgs, opened: &Opened, report: &Report) -> Result<(), Failure> {
+    let store = Store::open(&opened.bases.images())?;
+    let facts = super::facts::look(opened, &store, &args.how).await?;
+    let vms = plan::targets(&opened.lab, &opened.paths, &facts)?;
+    let host = provisioner::plan(opened, &facts, &store, &args.how)?;
+    let vms: Vec<VmPlan> = vms
+        .into_iter()
+        .filter(|vm| args.names.is_empty() || args.names.contains(&vm.vm.name))
+        .collect();
+    if args.dry_run {
+        return dry_run(&host, &vms);
+    }
+    let lock = super::lock(opened, "up", report)?;
+    network(opened, report)?;
+    let keys = ssh::keys(opened).await?;
+    provisioner::up(opened, &host, &keys, &store, report).await?;
+    supply(opened, &keys, report).await?;
+    for vm in &vms {
+        start(vm, opened, &keys, &store, report).await?;
+    }
+    // Who waits for machines keeps nobody else from the lab.
+    drop(lock);
+    match &args.wait {
+        Some(until) => super::wait::all(opened, &vms, until, args.timeout, report).await,
+        None => Ok(()),
+    }
+}
+
+/// What machines are plugged into, as far as it is ours to make.
+pub(super) fn network(opened: &Opened, report: &Report) -> Result<(), Failure> {
+    match opened.lab.network.kind {
+        NetworkKind::Switch => switch::up(opened, report),
+        NetworkKind::Bridge { .. } | NetworkKind::SocketVmnet { .. } => Ok(()),
+    }
+}
+
+/// Starts a machine, with its seed if its disk is from an image.
+pub(super) async fn start(
+    vm: &VmPlan,
+    opened: &Opened,
+    keys: &ssh::Keys,
+    store: &Store,
+    report: &Report,
+) -> Result<(), Failure> {
+    crate::lab::seeds::write(vm, opened, keys)?;
+    match targets::start(vm, store, report).await? {
+        Started::Now => {}
+        Started::Already => report.note(&vm.vm.name, "runs already"),
+        Started::NeedsRestart => report.note(
+            &vm.vm.name,
+            &format!("runs as it was before lab.toml changed; to have it as it is now: bootjack vm restart {}", vm.vm.name),
+        ),
+    }
+    Ok(())
+}
+
+/// Tells bootjackd of the lab's files, profiles and machines, as far as it does not know.
+pub(super) async fn supply(
+    opened: &Opened,
+    keys: &ssh::Keys,
+    report: &Report,
+) -> Result<(), Failure> {
+    let lab = &opened.lab;
+    let server = provisioner::server(opened)?;
+    report.waiting("files and profiles are sent");
+    // A machine has them on a disk of their own: nothing is faster.
+    if lab.provisioner.kind == ProvisionerKind::Namespace {
+        let files = content::artifacts(&lab.provisioner.artifacts)?;
+        for name in content::send_artifacts(&server, &files).await? {
+            report.done("artifact", &format!("sent {name}"));
+        }
+    }
+    let profiles = content::profiles(lab.provisioner.profiles.as_deref())?;
+    for name in content::put_profiles(&server, lab, profiles).await? {
+        report.done("profile", &format!("put {name}"));
+    }
+    let secrets = Secrets {
+        ssh_key: keys.public.clone(),
+        host_keys: keys.hosts.clone(),
+    };
+    let plan = content::reservations(&server, lab, &opened.file, &secrets).await?;
+    for (action, step) in plan.changes() {
+        let reservation = &step.reservation;
+        let id = crate::wanted::id(reservation);
+        let what = match action {
+            "create" => format!(
+                "reserved {} for {id} ({})",
+                reservation.address, reservation.mac
+            ),
+            action => format!("{action}d the reservation of {id}"),
+        };
+        report.done("reservation", &what);
+    }
+    Ok(())
+}
+
+fn dry_run(host: &Provisioner, vms: &[VmPlan]) -> Result<(), Failure> {
+    output::say(&host.shown())?;
+    for vm in vms {
+        output::say(&format!("\n# {}: {}", vm.vm.name, vm.title()))?;
+        output::say(&vm.command_line())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! A virtual machine as a value: what it is, not how it is run. In: nothing; out: what every driver makes its command line from.
+
+use std::path::PathBuf;
+
+pub use crate::qemu::Arch;
+
+/// One machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vm {
+    pub name: String,
+    pub arch: Arch,
+    /// SMBIOS system UUID: DHCP option 97 and iPXE's `${uuid}`.
+    pub uuid: String,
+    pub cpus: u32,
+    pub memory_mib: u32,
+    pub boot: Boot,
+    pub disks: Vec<Disk>,
+    pub nics: Vec<Nic>,
+    pub files: Files,
+    /// Pictures of it can be taken.
+    pub display: bool,
+    /// A reboot of the guest ends the machine instead.
+    pub no_reboot: bool,
+    /// It waits for its memory to be restored, from the output of this shell command.
+    pub incoming: Option<String>,
+}
+
+/// What its first instructions come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Boot {
+    /// SeaBIOS. A card boots from the network by its option ROM.
+    Bios { rom: Option<PathBuf> },
+    /// Code, and this machine's own copy of the variables.
+    Uefi { code: PathBuf, vars: PathBuf },
+    /// No firmware to speak of: the kernel is there when it starts.
+    Kernel {
+        kernel: PathBuf,
+        initrd: Option<PathBuf>,
+        append: String,
+    },
+}
+
+/// A disk of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// A short word: letters, digits.
+    pub id: String,
+    pub path: PathBuf,
+    pub format: DiskFormat,
+    /// What the guest finds it by: /dev/disk/by-id/virtio-SERIAL; up to 20 octets.
+    pub serial: Option<String>,
+    pub read_only: bool,
+    /// The lower, the earlier it is booted from; none: never.
+    pub boot_order: Option<u8>,
+}
+
+/// What a disk's file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskFormat {
+    Raw,
+    Qcow2,
+}
+
+/// A network card of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nic {
+    /// A short word: letters, digits.
+    pub id: String,
+    pub mac: String,
+    pub link: Link,
+    /// As of a disk.
+    pub boot_order: Option<u8>,
+}
+
+/// What a card is plugged into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// A port of the lab's switch: unix datagram sockets, one frame in each datagram.
+    Switch { own: PathBuf, switch: PathBuf },
+    /// A translator of addresses inside the driver: the way out, and these ports of loopback in. Port 0: QEMU chooses one.
+    User {
+        forwards: Vec<Forward>,
+        /// Nothing gets out.
+        restrict: bool,
+    },
+    /// A bridge of this Linux: QEMU's bridge helper makes a tap for the machine, which ends with it.
+    Bridge { name: String },
+    /// A stream socket that frames go through with their length in front: socket_vmnet.
+    Stream { socket: PathBuf },
+}
+
+/// A port of loopback that leads to one of the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forward {
+    pub host_port: u16,
+    pub guest_port: u16,
+}
+
+/// Where what runs it can be found. The sockets' names are short, see `lab::paths`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// Everything its serial port said.
+    pub console_log: PathBuf,
+    /// Its serial port.
+    pub console: PathBuf,
+    /// QEMU's QMP.
+    pub monitor: PathBuf,
+    /// Locked by what runs it, with its process id inside.
+    pub pid: PathBuf,
+    /// A port that the guest finds as /dev/virtio-ports/bootjack.control, for a machine that is frozen and thawed.
+    pub control: Option<PathBuf>,
+}
+
+impl DiskFormat {
+    /// As QEMU calls it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Qcow2 => "qcow2",
+        }
+    }
+}

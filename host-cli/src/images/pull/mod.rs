@@ -1,0 +1,3 @@
+//! Downloads.
+
+pub mod part;

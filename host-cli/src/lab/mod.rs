@@ -1,0 +1,17 @@
+//! The lab of a `lab.toml`: what it is to be, what is there, and the way from one to the other.
+//!
+//! In reading order: `open` (the file, the lock) ← `plan` (pure: what is to run) ← `switch`, `provisioner`, `content` (what
+//! bootjackd is to know), `targets` (the machines); `service`, `ssh` (pure: configuration), `report` (who watches).
+
+pub mod content;
+pub mod open;
+pub mod paths;
+pub mod plan;
+pub mod provisioner;
+pub mod report;
+pub mod seeds;
+pub mod service;
+pub mod ssh;
+pub mod switch;
+pub mod targets;
+pub mod wait;

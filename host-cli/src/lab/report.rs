@@ -1,0 +1,104 @@
+//! What a command on a lab does, for who watches: a line for each thing done, a moving line for what is waited for, on standard
+//! error; or a JSON object for each, for programs.
+
+use std::io::Write as _;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use crate::output::Style;
+
+/// Tells what is done.
+pub struct Report {
+    started: Instant,
+    style: Style,
+    waiting: Mutex<Option<ProgressBar>>,
+    is_json: bool,
+    is_quiet: bool,
+}
+
+/// How the moving line moves.
+const TICK: Duration = Duration::from_millis(120);
+
+impl Report {
+    /// For people, or with a JSON object in each line.
+    pub fn new(is_json: bool, is_quiet: bool) -> Self {
+        Self {
+            started: Instant::now(),
+            style: Style::stderr(),
+            waiting: Mutex::default(),
+            is_json,
+            is_quiet,
+        }
+    }
+
+    /// Something was done: `switch`, `started`.
+    pub fn done(&self, who: &str, what: &str) {
+        self.line("done", who, what);
+    }
+
+    /// Something is to be known: why it is emulated, what is missing.
+    pub fn note(&self, who: &str, what: &str) {
+        self.line("note", who, what);
+    }
+
+    /// What is waited for, until the next line.
+    pub fn waiting(&self, what: &str) {
+        if self.is_json || self.is_quiet {
+            return;
+        }
+        let mut waiting = self.waiting.lock().expect("nobody panics with it");
+        let bar = waiting.get_or_insert_with(|| {
+            let bar = ProgressBar::new_spinner();
+            let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}");
+            bar.set_style(style.expect("the template is fixed"));
+            bar.enable_steady_tick(TICK);
+            bar
+        });
+        bar.set_message(what.to_owned());
+    }
+
+    /// Ends the moving line.
+    pub fn still(&self) {
+        let waiting = self.waiting.lock().expect("nobody panics with it").take();
+        if let Some(bar) = waiting {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn line(&self, kind: &str, who: &str, what: &str) {
+        let elapsed = self.started.elapsed();
+        if self.is_json {
+            let line = json!({
+                "event": kind,
+                "who": who,
+                "what": what,
+                "elapsed_ms": u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+            });
+            let _ = writeln!(std::io::stderr(), "{line}");
+            return;
+        }
+        if self.is_quiet {
+            return;
+        }
+        self.still();
+        let who = self.style.cyan(&format!("{who:<12}"));
+        let what = match kind {
+            "note" => self.style.dim(what),
+            _ => what.to_owned(),
+        };
+        let _ = writeln!(
+            std::io::stderr(),
+            "{:>7.1}s  {who} {what}",
+            elapsed.as_secs_f64()
+        );
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        self.still();
+    }
+}

@@ -1,0 +1,217 @@
+//! The machines of the lab: what a machine needs before it first starts, its start, and what is said of one that runs already.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::open::{make_private, write_whole};
+use super::plan::VmPlan;
+use super::report::Report;
+use crate::disk;
+use crate::drivers::spec::DiskFormat;
+use crate::exit::Failure;
+use crate::images::{self, Store};
+use crate::qmp::Qmp;
+use crate::vm::{self, State};
+
+/// What became of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Started {
+    Now,
+    /// It ran before.
+    Already,
+    /// It runs as something else than the file says by now.
+    NeedsRestart,
+}
+
+/// Starts the machine if it does not run.
+pub async fn start(plan: &VmPlan, store: &Store, report: &Report) -> Result<Started, Failure> {
+    let (vm, paths) = (&plan.vm, &plan.paths);
+    if vm::state(paths, &vm.uuid)?.is_up() {
+        return Ok(match is_as_started(plan) {
+            true => Started::Already,
+            false => Started::NeedsRestart,
+        });
+    }
+    prepare(plan, store).await?;
+    report.waiting(&format!("{} is powered on", vm.name));
+    let state = launch(plan)?;
+    let pid = state
+        .pid()
+        .map_or_else(String::new, |pid| format!(", pid {pid}"));
+    report.done(&vm.name, &format!("powered on ({}{pid})", plan.title()));
+    if let Some(reason) = &plan.driver_reason {
+        report.note(&vm.name, &format!("emulated: {reason}"));
+    }
+    Ok(Started::Now)
+}
+
+/// Starts QEMU, and notes as what.
+pub fn launch(plan: &VmPlan) -> Result<State, Failure> {
+    if plan.driver.accel().is_none() {
+        let text = format!(
+            "{}: bootjack writes the command line of {1}, and does not start it yet; see it with: bootjack up --dry-run --driver {1}",
+            plan.vm.name,
+            plan.driver.as_str()
+        );
+        return Err(Failure::new(crate::exit::Exit::Missing, text));
+    }
+    note(plan)?;
+    vm::launch(
+        &plan.vm.name,
+        &plan.program,
+        &plan.arguments(),
+        &plan.paths,
+        &plan.vm.uuid,
+    )
+}
+
+/// Notes what a machine was started as.
+pub fn note(plan: &VmPlan) -> Result<(), Failure> {
+    let arguments = plan.arguments();
+    let record = json!({
+        "version": 1,
+        "program": plan.program,
+        "arguments": arguments,
+        "uuid": plan.vm.uuid,
+    });
+    write_whole(&plan.paths.record(), &format!("{record:#}\n"))
+}
+
+/// Whether it was started by the command line that it would be started by now.
+pub fn is_as_started(plan: &VmPlan) -> bool {
+    let text = fs::read_to_string(plan.paths.record()).unwrap_or_default();
+    let record: Value = serde_json::from_str(&text).unwrap_or_default();
+    let is_same = |wanted: &[String], is: &Value| {
+        let words = is.as_array().map(Vec::as_slice).unwrap_or_default();
+        words
+            .iter()
+            .map(Value::as_str)
+            .eq(wanted.iter().map(|word| Some(word.as_str())))
+    };
+    is_same(
+        &plain(plan.arguments()),
+        &json!(plain(strings(&record["arguments"]))),
+    )
+}
+
+fn strings(value: &Value) -> Vec<String> {
+    let words = value.as_array().map(Vec::as_slice).unwrap_or_default();
+    let words = words.iter().filter_map(Value::as_str);
+    words.map(str::to_owned).collect()
+}
+
+/// Without what differs from one start to the next: which device is booted first.
+fn plain(arguments: Vec<String>) -> Vec<String> {
+    let strip = |argument: String| {
+        let parts: Vec<&str> = argument
+            .split(',')
+            .filter(|part| !part.starts_with("bootindex="))
+            .collect();
+        parts.join(",")
+    };
+    arguments.into_iter().map(strip).collect()
+}
+
+/// Its directory, disk and firmware variables, those that are not there yet.
+pub async fn prepare(plan: &VmPlan, store: &Store) -> Result<(), Failure> {
+    make_private(&plan.paths.dir)?;
+    if let Some(new) = &plan.new_disk {
+        let disk = plan.paths.disk();
+        if !disk.exists() {
+            make_disk(&disk, new, store).await?;
+        }
+    }
+    if let Some(template) = &plan.vars_template {
+        let vars = plan.paths.vars();
+        if !vars.exists() {
+            copy(template, &vars)?;
+        }
+    }
+    Ok(())
+}
+
+async fn make_disk(disk: &Path, new: &super::plan::NewDisk, store: &Store) -> Result<(), Failure> {
+    match &new.base {
+        None => disk::create(store, disk, new.size, images::DiskFormat::Qcow2).await,
+        Some((path, format)) => {
+            let format = match format {
+                DiskFormat::Raw => images::DiskFormat::Raw,
+                DiskFormat::Qcow2 => images::DiskFormat::Qcow2,
+            };
+            let image = images::Image::at(path, Some(format), None)?;
+            let size = new.size.max(image.virtual_size);
+            disk::overlay(store, &image, disk, Some(size)).await
+        }
+    }
+}
+
+/// A copy that is there whole or not at all, and that its owner may write.
+fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
+    let new = to.with_extension("new");
+    let copied = fs::copy(from, &new).and_then(|_| {
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o600))?;
+        fs::rename(&new, to)
+    });
+    copied.map_err(Failure::io("make", to))
+}
+
+/// Has a running machine reset now, and boot from the network if `net_first`, as it is otherwise from then on.
+pub fn reset(plan: &VmPlan, net_first: Option<bool>) -> Result<(), Failure> {
+    let failed = |error: crate::qmp::QmpError| {
+        let text = format!("{}: {error}", plan.vm.name);
+        Failure::new(crate::exit::Exit::Vm, text)
+    };
+    let mut qmp = Qmp::connect(&plan.paths.monitor).map_err(failed)?;
+    let nic = plan.vm.nics.iter().find(|nic| nic.boot_order.is_some());
+    let usual = plan.net_first();
+    match (net_first, nic) {
+        (Some(net_first), Some(nic)) => {
+            vm::boot_order::set(&mut qmp, &nic.id, net_first).map_err(failed)?;
+            qmp.execute("system_reset", json!({})).map_err(failed)?;
+            // The reset has read the order by the time it is answered for.
+            wait_for_reset(&mut qmp).map_err(failed)?;
+            vm::boot_order::set(&mut qmp, &nic.id, usual).map_err(failed)
+        }
+        _ => qmp
+            .execute("system_reset", json!({}))
+            .map(drop)
+            .map_err(failed),
+    }
+}
+
+fn wait_for_reset(qmp: &mut Qmp) -> Result<(), crate::qmp::QmpError> {
+    let until = std::time::Instant::now() + crate::qmp::ANSWER;
+    while let Some(event) = qmp.event(until)? {
+        if event.name == "RESET" {
+            return Ok(());
+        }
+    }
+    Err(crate::qmp::QmpError::Late(crate::qmp::ANSWER))
+}
+
+impl VmPlan {
+    /// Whether it usually boots from the network before its disk.
+    pub fn net_first(&self) -> bool {
+        let order = |orders: Vec<Option<u8>>| orders.into_iter().flatten().min();
+        let net = order(self.vm.nics.iter().map(|nic| nic.boot_order).collect());
+        let disk = order(self.vm.disks.iter().map(|disk| disk.boot_order).collect());
+        match (net, disk) {
+            (Some(net), Some(disk)) => net < disk,
+            (net, _) => net.is_some(),
+        }
+    }
+
+    /// The same machine with the network first, or the disk.
+    pub fn with_net_first(mut self, net_first: bool) -> Self {
+        let (_, net) = vm::boot_order::orders(net_first);
+        for nic in &mut self.vm.nics {
+            if nic.boot_order.is_some() {
+                nic.boot_order = Some(net);
+            }
+        }
+        self
+    }
+}

@@ -1,0 +1,29 @@
+qemu-system-aarch64 \
+  -nodefaults \
+  -no-user-config \
+  -display none \
+  -name provisioner,process=provisioner \
+  -uuid 00000000-0000-8000-8000-000000000001 \
+  -pidfile /r/1a2b3c4d.pid \
+  -qmp unix:/r/1a2b3c4d.qmp,server=on,wait=off \
+  -machine virt,gic-version=2 \
+  -accel hvf \
+  -cpu host \
+  -smp 2 \
+  -m 2048 \
+  -chardev socket,id=console,path=/r/1a2b3c4d.con,server=on,wait=off,logfile=/s/vm/provisioner/console.log,logappend=on \
+  -serial chardev:console \
+  -kernel /i/vmlinuz \
+  -initrd /i/initrd.img \
+  -append 'root=/dev/vda console=ttyAMA0 quiet' \
+  -device virtio-rng-pci \
+  -drive if=none,id=root,format=raw,discard=unmap,file=/s/provisioner/root.raw \
+  -device virtio-blk-pci,id=disk-root,drive=root,serial=root \
+  -drive if=none,id=data,format=raw,discard=unmap,file=/s/provisioner/data.raw \
+  -device virtio-blk-pci,id=disk-data,drive=data,serial=data \
+  -drive if=none,id=seed,format=raw,discard=unmap,readonly=on,file=/s/provisioner/seed.raw \
+  -device virtio-blk-pci,id=disk-seed,drive=seed,serial=seed \
+  -netdev user,id=wan,ipv6=off,hostfwd=tcp:127.0.0.1:0-:22,hostfwd=tcp:127.0.0.1:8443-:8443 \
+  -device virtio-net-pci,id=nic-wan,netdev=wan,mac=52:54:00:00:00:02,romfile= \
+  -netdev dgram,id=lan,local.type=unix,local.path=/r/v-1a2b3c4d,remote.type=unix,remote.path=/r/s-1a2b3c4d \
+  -device virtio-net-pci,id=nic-lan,netdev=lan,mac=52:54:00:00:00:01,romfile=

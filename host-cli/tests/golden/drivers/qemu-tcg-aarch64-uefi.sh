@@ -1,0 +1,22 @@
+qemu-system-aarch64 \
+  -nodefaults \
+  -no-user-config \
+  -display none \
+  -name node-1,process=node-1 \
+  -uuid 00000000-0000-8000-8000-000000000001 \
+  -pidfile /r/1a2b3c4d.pid \
+  -qmp unix:/r/1a2b3c4d.qmp,server=on,wait=off \
+  -machine virt,gic-version=3 \
+  -accel tcg,thread=multi \
+  -cpu cortex-a57 \
+  -smp 2 \
+  -m 2048 \
+  -chardev socket,id=console,path=/r/1a2b3c4d.con,server=on,wait=off,logfile=/s/vm/node-1/console.log,logappend=on \
+  -serial chardev:console \
+  -drive if=pflash,unit=0,format=raw,readonly=on,file=/fw/CODE.fd \
+  -drive if=pflash,unit=1,format=raw,file=/s/vm/node-1/vars.fd \
+  -device virtio-rng-pci \
+  -drive if=none,id=disk,format=qcow2,discard=unmap,file=/s/vm/node-1/disk.qcow2 \
+  -device virtio-blk-pci,id=disk-disk,drive=disk,bootindex=2 \
+  -netdev dgram,id=lan,local.type=unix,local.path=/r/v-1a2b3c4d,remote.type=unix,remote.path=/r/s-1a2b3c4d \
+  -device virtio-net-pci,id=nic-lan,netdev=lan,mac=52:54:00:00:00:01,bootindex=3,romfile=

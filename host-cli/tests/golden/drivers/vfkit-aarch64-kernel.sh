@@ -1,0 +1,11 @@
+vfkit \
+  --cpus 2 \
+  --memory 2048 \
+  --bootloader 'linux,kernel=/i/vmlinuz,initrd=/i/initrd.img,cmdline="root=/dev/vda console=hvc0 quiet"' \
+  --restful-uri unix:///r/1a2b3c4d.qmp \
+  --device virtio-blk,path=/s/provisioner/root.raw,deviceId=root \
+  --device virtio-blk,path=/s/provisioner/data.raw,deviceId=data \
+  --device virtio-blk,path=/s/provisioner/seed.raw,deviceId=seed \
+  --device virtio-net,unixSocketPath=/r/s-1a2b3c4d,mac=52:54:00:00:00:01 \
+  --device virtio-rng \
+  --device virtio-serial,logFilePath=/s/vm/provisioner/console.log

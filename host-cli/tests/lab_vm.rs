@@ -1,0 +1,430 @@
+//! Machines of a lab from outside, on a QEMU that runs nothing (tests/lab/fake_qemu.py): they outlive the command that started
+//! them, are found again by facts, and nothing foreign is touched.
+
+#![allow(clippy::unwrap_used)]
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// A lab of its own in a directory of its own, ended with this value.
+struct Lab {
+    dir: tempfile::TempDir,
+}
+
+const FILE: &str = r#"version = 1
+[lab]
+name = "fake"
+arch = "x86_64"
+[[vm]]
+name = "a"
+firmware = "bios"
+disk = "1GiB"
+profile = "tiny"
+[[vm]]
+name = "b"
+firmware = "bios"
+profile = "tiny"
+"#;
+
+impl Lab {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("lab.toml"), FILE).unwrap();
+        let bin = dir.path().join("bin");
+        std::fs::create_dir(&bin).unwrap();
+        let fake = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/fake_qemu.py");
+        std::fs::copy(fake, bin.join("qemu-system-x86_64")).unwrap();
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(bin.join("qemu-system-x86_64"), mode).unwrap();
+        std::fs::create_dir(dir.path().join("run")).unwrap();
+        Self { dir }
+    }
+
+    fn path(&self, rest: &str) -> PathBuf {
+        self.dir.path().join(rest)
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bootjack"));
+        let path = std::env::var("PATH").unwrap_or_default();
+        command
+            .args(words)
+            .current_dir(self.dir.path())
+            .env("PATH", format!("{}:{path}", self.path("bin").display()))
+            .env("HOME", self.dir.path())
+            .env("XDG_STATE_HOME", self.path("state"))
+            .env("XDG_DATA_HOME", self.path("data"))
+            .env("XDG_RUNTIME_DIR", self.path("run"))
+            .env_remove("BOOTJACK_LAB")
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    /// Standard output of one that worked.
+    fn works(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{words:?}: {stderr}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Exit status and standard error of one that did not.
+    fn fails(&self, words: &[&str]) -> (i32, String) {
+        let output = self.run(words);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let code = output.status.code().unwrap();
+        assert_ne!(code, 0, "{words:?}");
+        (code, stderr)
+    }
+
+    fn state_of(&self, name: &str) -> (String, Option<i64>) {
+        let text = self.works(&["vm", "show", name, "-o", "json"]);
+        let shown: Value = serde_json::from_str(&text).unwrap();
+        let state = shown["state"].as_str().unwrap().to_owned();
+        (state, shown["pid"].as_i64())
+    }
+
+    fn shown(&self, name: &str, key: &str) -> PathBuf {
+        let text = self.works(&["vm", "show", name, "-o", "json"]);
+        let shown: Value = serde_json::from_str(&text).unwrap();
+        PathBuf::from(shown[key].as_str().unwrap())
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let _ = self.run(&["down", "--kill"]);
+    }
+}
+
+fn kill(pid: i64, signal: i32) {
+    // SAFETY: takes no pointers; the process is one that this test has started.
+    assert_eq!(unsafe { libc::kill(pid as libc::pid_t, signal) }, 0);
+}
+
+#[test]
+fn a_machine_outlives_the_command_and_is_found_again() {
+    let lab = Lab::new();
+    assert_eq!(lab.state_of("a"), ("stopped".to_owned(), None));
+    lab.works(&["vm", "start", "a", "b", "--driver", "qemu-tcg"]);
+    let (state, pid) = lab.state_of("a");
+    assert_eq!(state, "running");
+    assert!(
+        lab.path("state/bootjack/labs/fake/vm/a/disk.qcow2")
+            .exists()
+    );
+    // Again: nothing is started twice.
+    lab.works(&["vm", "start", "a", "--driver", "qemu-tcg"]);
+    assert_eq!(lab.state_of("a"), ("running".to_owned(), pid));
+    lab.works(&["vm", "stop", "a"]);
+    assert_eq!(lab.state_of("a").0, "stopped");
+    assert_eq!(lab.state_of("b").0, "running");
+    lab.works(&["down"]);
+    assert_eq!(lab.state_of("b").0, "stopped");
+    let left: Vec<_> = std::fs::read_dir(lab.path("run/bootjack"))
+        .unwrap()
+        .collect();
+    let dir = left.into_iter().next().unwrap().unwrap().path();
+    let left: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|e| e.unwrap().file_name())
+        .collect();
+    assert!(
+        left.iter()
+            .all(|name| !name.to_string_lossy().contains('-')),
+        "{left:?}"
+    );
+}
+
+#[test]
+fn what_qemu_complains_of_is_said_and_nothing_runs() {
+    let lab = Lab::new();
+    let output = lab
+        .command(&["vm", "start", "a", "--driver", "qemu-tcg"])
+        .env("FAKE_QEMU", "dies")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(8));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.contains("a: qemu ended with exit status: 1: qemu-system-x86_64: -device nonsense: 'nonsense' is not a valid device model name; log: "),
+        "{stderr}"
+    );
+    assert_eq!(lab.state_of("a").0, "stopped");
+    // And with the cause gone it starts.
+    lab.works(&["vm", "start", "a", "--driver", "qemu-tcg"]);
+}
+
+#[test]
+fn a_killed_qemu_leaves_nothing_that_stands_in_the_way() {
+    let lab = Lab::new();
+    lab.works(&["vm", "start", "a", "--driver", "qemu-tcg"]);
+    let pid = lab.state_of("a").1.unwrap();
+    kill(pid, libc::SIGKILL);
+    let pid_file = lab.shown("a", "monitor").with_extension("pid");
+    assert!(pid_file.exists(), "a kill leaves the pid file");
+    while lab.state_of("a").0 != "stopped" {}
+    lab.works(&["vm", "start", "a", "--driver", "qemu-tcg"]);
+    assert_ne!(lab.state_of("a").1, Some(pid));
+}
+
+#[test]
+fn a_pid_of_somebody_else_is_never_touched() {
+    let lab = Lab::new();
+    lab.works(&["vm", "start", "a", "--driver", "qemu-tcg"]);
+    lab.works(&["vm", "stop", "a"]);
+    let mut bystander = Command::new("/bin/cat")
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid_file = lab.shown("a", "monitor").with_extension("pid");
+    std::fs::write(&pid_file, format!("{}\n", bystander.id())).unwrap();
+    assert_eq!(lab.state_of("a").0, "stopped");
+    lab.works(&["down", "--kill"]);
+    assert_eq!(bystander.try_wait().unwrap(), None, "it still lives");
+    lab.works(&["vm", "start", "a", "--driver", "qemu-tcg"]);
+    assert_eq!(bystander.try_wait().unwrap(), None, "it still lives");
+    drop(bystander.stdin.take());
+    bystander.wait().unwrap();
+}
+
+#[test]
+fn a_machine_with_another_uuid_on_our_sockets_is_left_alone() {
+    let lab = Lab::new();
+    lab.works(&["vm", "start", "a", "--driver", "qemu-tcg"]);
+    lab.works(&["vm", "stop", "a"]);
+    let monitor = lab.shown("a", "monitor");
+    let pid_file = monitor.with_extension("pid");
+    let mut stranger = Command::new(lab.path("bin/qemu-system-x86_64"))
+        .args(["-uuid", "11111111-1111-8111-8111-111111111111"])
+        .arg("-pidfile")
+        .arg(&pid_file)
+        .args(["-qmp", &format!("unix:{},server=on", monitor.display())])
+        .args([
+            "-chardev",
+            &format!("socket,logfile={}", lab.path("stranger.log").display()),
+        ])
+        .spawn()
+        .unwrap();
+    while !monitor.exists() {}
+    let (code, stderr) = loop {
+        // It listens a moment after its socket is there.
+        let output = lab.run(&["vm", "start", "a", "--driver", "qemu-tcg"]);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        if !stderr.contains("nothing listens") {
+            break (output.status.code(), stderr);
+        }
+    };
+    assert_eq!(code, Some(5), "{stderr}");
+    assert!(
+        stderr.contains("is held by a machine that is not ours"),
+        "{stderr}"
+    );
+    let (_, stderr) = lab.fails(&["down", "--kill"]);
+    assert!(stderr.contains("it is left alone"), "{stderr}");
+    assert_eq!(stranger.try_wait().unwrap(), None, "it still lives");
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+}
+
+#[test]
+fn a_guest_that_hears_nothing_is_powered_off_and_a_hung_qemu_killed() {
+    let lab = Lab::new();
+    for (mood, how) in [("deaf", "powered off"), ("", "shut down")] {
+        let started = lab
+            .command(&["vm", "start", "a", "--driver", "qemu-tcg"])
+            .env("FAKE_QEMU", mood)
+            .status();
+        assert!(started.unwrap().success());
+        let output = lab.run(&["vm", "stop", "a", "--grace", "1s"]);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.contains(how), "{mood}: {stderr}");
+    }
+}
+
+#[test]
+fn a_qemu_that_answers_nobody_is_told_as_such_and_killed() {
+    let lab = Lab::new();
+    let monitor = lab.shown("b", "monitor");
+    lab.works(&["vm", "start", "a", "--driver", "qemu-tcg"]);
+    let pid_file = monitor.with_extension("pid");
+    let mut hung = Command::new(lab.path("bin/qemu-system-x86_64"))
+        .env("FAKE_QEMU", "hung")
+        .arg("-pidfile")
+        .arg(&pid_file)
+        .args(["-qmp", &format!("unix:{},server=on", monitor.display())])
+        .args([
+            "-chardev",
+            &format!("socket,logfile={}", lab.path("hung.log").display()),
+        ])
+        .spawn()
+        .unwrap();
+    while !monitor.exists() {}
+    assert_eq!(lab.state_of("b").0, "hung");
+    let output = lab.run(&["vm", "stop", "b"]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("killed: it did not answer"), "{stderr}");
+    assert!(!hung.wait().unwrap().success());
+    assert_eq!(lab.state_of("b").0, "stopped");
+}
+
+#[test]
+fn two_commands_at_once_start_one_machine() {
+    let lab = Lab::new();
+    let start = || {
+        lab.command(&["vm", "start", "a", "b", "--driver", "qemu-tcg"])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let all: Vec<Child> = (0..4).map(|_| start()).collect();
+    for mut child in all {
+        assert!(child.wait().unwrap().success());
+    }
+    assert_eq!(lab.state_of("a").0, "running");
+    let log = std::fs::read_to_string(lab.shown("a", "console_log")).unwrap();
+    assert_eq!(log.matches("powered on").count(), 1, "{log}");
+}
+
+#[test]
+fn a_command_that_is_killed_at_any_moment_leaves_what_the_next_understands() {
+    let lab = Lab::new();
+    for turn in 0..12 {
+        let mut child = lab
+            .command(&["vm", "start", "a", "b", "--driver", "qemu-tcg"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // At its start, after its first line, after its second, …
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        for _ in 0..turn % 4 {
+            let _ = lines.next();
+        }
+        let _ = child.kill();
+        child.wait().unwrap();
+        if turn % 3 == 2 {
+            lab.works(&["vm", "start", "a", "b", "--driver", "qemu-tcg"]);
+            assert_eq!(lab.state_of("a").0, "running");
+            assert_eq!(lab.state_of("b").0, "running");
+            lab.works(&["down"]);
+            assert_eq!(lab.state_of("b").0, "stopped");
+        }
+    }
+}
+
+#[test]
+fn the_disk_goes_first_unless_the_network_is_asked_for() {
+    let lab = Lab::new();
+    lab.works(&[
+        "vm", "start", "a", "--driver", "qemu-tcg", "--boot", "once:pxe",
+    ]);
+    let log = std::fs::read_to_string(lab.shown("a", "console_log")).unwrap();
+    // At once the card is last again, which QEMU heeds at the next reset.
+    assert!(log.contains("nic-lan 3"), "{log}");
+    let text = lab.works(&["vm", "show", "a", "-o", "json"]);
+    let shown: Value = serde_json::from_str(&text).unwrap();
+    let command = shown["command"].as_str().unwrap();
+    assert!(
+        command.contains("bootindex=1,disable-legacy=on"),
+        "{command}"
+    );
+    lab.works(&["vm", "reset", "a"]);
+    let log = std::fs::read_to_string(lab.shown("a", "console_log")).unwrap();
+    assert!(log.ends_with("reset\n"), "{log}");
+    let (code, stderr) = lab.fails(&["vm", "start", "b", "--driver", "qemu-tcg", "--boot", "disk"]);
+    assert_eq!(
+        (code, stderr.contains("b has no disk")),
+        (3, true),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_deep_home_has_short_sockets() {
+    let lab = Lab::new();
+    let deep = lab.path(&"d".repeat(120));
+    std::fs::create_dir(&deep).unwrap();
+    let run = |words: &[&str]| {
+        lab.command(words)
+            .env("XDG_STATE_HOME", deep.join("state"))
+            .env("XDG_RUNTIME_DIR", &deep)
+            .output()
+            .unwrap()
+    };
+    let started = run(&["vm", "start", "b", "--driver", "qemu-tcg"]);
+    let stderr = String::from_utf8_lossy(&started.stderr).into_owned();
+    let stopped = run(&["down"]);
+    assert!(started.status.success(), "{stderr}");
+    assert!(stopped.status.success());
+}
+
+#[test]
+fn a_file_with_problems_is_told_by_line_and_nothing_is_done() {
+    let lab = Lab::new();
+    let mut file = std::fs::File::options()
+        .append(true)
+        .open(lab.path("lab.toml"))
+        .unwrap();
+    file.write_all(b"memry = \"1GiB\"\n").unwrap();
+    for verb in [
+        vec!["validate"],
+        vec!["plan"],
+        vec!["up"],
+        vec!["vm", "start", "a"],
+    ] {
+        let (code, stderr) = lab.fails(&verb);
+        assert_eq!(code, 3, "{verb:?}");
+        assert_eq!(
+            stderr,
+            "bootjack: lab.toml has 1 problem\n  lab.toml:14: vm[1].memry: unknown key; did you mean memory?\n"
+        );
+    }
+    assert!(!lab.path("state").exists());
+    let (code, stderr) = lab.fails(&["status", "--lab", "nowhere.toml"]);
+    assert_eq!(
+        (code, stderr.contains("make one with: bootjack init")),
+        (4, true),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_lab_belongs_to_one_file() {
+    let lab = Lab::new();
+    lab.works(&["vm", "start", "b", "--driver", "qemu-tcg"]);
+    let other = lab.path("other");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::copy(lab.path("lab.toml"), other.join("lab.toml")).unwrap();
+    let (code, stderr) = lab.fails(&["status", "--lab", "other/lab.toml"]);
+    assert_eq!(code, 5);
+    assert!(stderr.contains("give the one of"), "{stderr}");
+    // One that was moved is the lab's.
+    std::fs::remove_file(lab.path("lab.toml")).unwrap();
+    lab.works(&["status", "--lab", "other/lab.toml"]);
+    lab.works(&["down", "--lab", "other/lab.toml"]);
+}
+
+#[test]
+fn destroy_asks_first_and_deletes_what_the_lab_had_alone() {
+    let lab = Lab::new();
+    lab.works(&["vm", "start", "a", "--driver", "qemu-tcg"]);
+    let (code, stderr) = lab.fails(&["destroy"]);
+    assert_eq!((code, stderr.contains("add --yes")), (2, true), "{stderr}");
+    assert_eq!(lab.state_of("a").0, "running");
+    lab.works(&["destroy", "--keep-disks"]);
+    assert!(
+        lab.path("state/bootjack/labs/fake/vm/a/disk.qcow2")
+            .exists()
+    );
+    lab.works(&["destroy", "--yes"]);
+    assert!(!lab.path("state/bootjack/labs/fake").exists());
+    assert!(lab.path("lab.toml").exists());
+}
