@@ -65,6 +65,7 @@ const ROOMS: &[Room] = &[
             "grpc/filter",
             "grpc/lease_filter",
             "grpc/lease_message",
+            "grpc/following",
             "grpc/lease_watch",
             "grpc/leases",
             "grpc/machine_filter",

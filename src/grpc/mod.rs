@@ -12,6 +12,7 @@ mod dhcp;
 mod errors;
 mod events;
 mod filter;
+mod following;
 mod lease_filter;
 mod lease_message;
 mod lease_watch;
