@@ -448,10 +448,10 @@ fn a_disk_that_turns_read_only_while_it_serves_refuses_writes_and_answers_who_is
     disk.breaks();
     let refused = api.create(node(14)).expect_err("nothing can be written");
     assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused:?}");
-    assert!(
-        refused.message().contains("Read-only file system"),
-        "{refused:?}"
-    );
+    let why = "the store cannot be written; the log of bootjackd says why; nothing was changed";
+    assert_eq!(refused.message(), why);
+    let is_it = |line: &Value| line.to_string().contains("Read-only file system");
+    service.wait_for("failed", |line| line["about"] == "store" && is_it(line));
     let gone = api
         .delete("reservations/node-13", "")
         .expect_err("nor deleted");
