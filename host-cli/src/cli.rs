@@ -22,12 +22,14 @@ use crate::server::{Access, Place, Server};
 
 pub use self::auth::{AuthArgs, AuthCommand, InitArgs, IssueArgs};
 pub use self::files::{ApplyArgs, FileArgs, ImportArgs, ImportFrom};
-pub use self::image::{DiskCommand, ImportImageArgs, KeptCommand, SnapshotCommand};
+pub use self::image::{
+    DiskCommand, ExportArgs, ImportImageArgs, KeptCommand, PullArgs, SnapshotCommand,
+};
 pub use self::lab::{
     At, BootChoice, DestroyArgs, DownArgs, How, InitLabArgs, LAB_VERBS, LabTemplate, LabVerb,
     UpArgs, VmCommand,
 };
-pub use self::net::{CaptureArgs, LinkState, NetArgs, NetCommand};
+pub use self::net::{CaptureArgs, LinkState, NamespaceArgs, NetArgs, NetCommand};
 pub use self::reservation::{CreateArgs, FieldArgs, ReservationCommand, UpdateArgs};
 pub use self::services::{
     ArtifactCommand, LeaseCommand, OperationCommand, ProfileCommand, ServerCommand,
