@@ -722,3 +722,93 @@ fn proxies_of_the_environment_are_used() {
     pull(&format!("{url}/a.img"));
     assert_eq!(what.try_iter().count(), 0);
 }
+
+/// Certificates are believed as this computer believes them, and nothing leads away from HTTPS.
+#[test]
+fn a_server_is_believed_by_its_certificate() {
+    const SERVE: &str = r#"
+import http.server, ssl, sys
+content = open(sys.argv[3], "rb").read()
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/down":
+            self.send_response(302)
+            self.send_header("Location", "http://127.0.0.1:9/disk.img")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+    def log_message(self, *_): pass
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[1], sys.argv[2])
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+server.socket = context.wrap_socket(server.socket, server_side=True)
+print(server.server_address[1], flush=True)
+server.serve_forever()
+"#;
+    let at = At::new();
+    std::fs::write(at.path("disk.img"), disk(1 << 20)).unwrap();
+    let (authority, certificate, key) = certificates();
+    for (name, text) in [
+        ("ca.pem", authority),
+        ("cert.pem", certificate),
+        ("key.pem", key),
+    ] {
+        std::fs::write(at.path(name), text).unwrap();
+    }
+    let mut server = Command::new("python3")
+        .args(["-c", SERVE, "cert.pem", "key.pem", "disk.img"])
+        .current_dir(at.dir.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut port = String::new();
+    BufReader::new(server.stdout.take().unwrap())
+        .read_line(&mut port)
+        .unwrap();
+    let url = format!("https://127.0.0.1:{}", port.trim());
+    let digest = sha256(&at.path("disk.img"));
+    let pull = |path: &str, believed: Option<&str>| {
+        let url = format!("{url}{path}");
+        let mut command = at.command(&["image", "pull", &url, "--name", "a", "--digest", &digest]);
+        if let Some(believed) = believed {
+            command.env("SSL_CERT_FILE", at.path(believed));
+        }
+        command.output().unwrap()
+    };
+    let stranger = pull("/disk.img", None);
+    let downgrade = pull("/down", Some("ca.pem"));
+    let friend = pull("/disk.img", Some("ca.pem"));
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(stranger.status.code(), Some(10));
+    let complained = stderr(&stranger);
+    assert!(
+        complained.contains("its certificate is not believed"),
+        "{complained}"
+    );
+    assert_eq!(downgrade.status.code(), Some(10));
+    let complained = stderr(&downgrade);
+    assert!(
+        complained.contains("which is not encrypted"),
+        "{complained}"
+    );
+    assert!(friend.status.success(), "{}", stderr(&friend));
+}
+
+/// An authority's certificate, and one of 127.0.0.1 with its key, in PEM.
+fn certificates() -> (String, String, String) {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    let ca_key = KeyPair::generate().unwrap();
+    let mut ca = CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = ca.self_signed(&ca_key).unwrap().pem();
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let issuer = Issuer::new(ca, ca_key);
+    let certificate = params.signed_by(&key, &issuer).unwrap().pem();
+    (authority, certificate, key.serialize_pem())
+}

@@ -174,7 +174,7 @@ fn digest_of(
             Err(HttpError::Gone) => return Err(Trouble::Gone),
             Err(HttpError::Refused(problem)) => return Err(failed(&problem)),
             Err(HttpError::Broken(problem)) if attempts.over() => return Err(failed(&problem)),
-            Err(HttpError::Broken(_)) => attempts.pause(),
+            Err(HttpError::Broken(problem)) => attempts.pause(&problem),
         }
     };
     let file = shown(&source.url).rsplit('/').next().unwrap_or_default();
@@ -326,8 +326,8 @@ impl Download<'_> {
                 Err(HttpError::Broken(problem)) if attempts.over() => {
                     return Err(self.failed(&format!("{problem}, {}", self.kept())));
                 }
-                Err(HttpError::Broken(_)) => {
-                    attempts.pause();
+                Err(HttpError::Broken(problem)) => {
+                    attempts.pause(&problem);
                     continue;
                 }
             };
@@ -367,7 +367,7 @@ impl Download<'_> {
                     if attempts.over() {
                         return Err(self.failed(&format!("{problem}, {}", self.kept())));
                     }
-                    attempts.pause();
+                    attempts.pause(&problem);
                 }
             }
         }
@@ -463,7 +463,8 @@ impl Download<'_> {
 
     fn kept(&self) -> String {
         match self.part.length() {
-            0 => "and nothing has come".to_owned(),
+            0 => "and nothing has come; is there a way to it, or a proxy to name in HTTPS_PROXY?"
+                .to_owned(),
             have => format!(
                 "and {} have come; the same command goes on from there",
                 output::size(have)
@@ -513,7 +514,11 @@ impl Attempts {
         clippy::disallowed_methods,
         reason = "a pause for the server's sake; nothing tells when it is ready"
     )]
-    fn pause(&mut self) {
+    fn pause(&mut self, problem: &str) {
+        say(&format!(
+            "{problem}; trying again in {}",
+            output::span(self.pause)
+        ));
         std::thread::sleep(self.pause);
         self.pause *= 2;
         self.left -= 1;

@@ -66,9 +66,7 @@ pub struct Pruned {
 impl Store {
     /// This user's: BOOTJACK_IMAGES, or bootjack/images in the user's data directory.
     pub fn usual() -> Result<Self, Failure> {
-        let named = std::env::var_os("BOOTJACK_IMAGES").filter(|root| !root.is_empty());
-        let usual = || Bases::of_environment().images();
-        Self::open(&named.map_or_else(usual, PathBuf::from))
+        Self::open(&Bases::of_environment().images())
     }
 
     /// The one in a directory, which is made if need be.
