@@ -130,6 +130,9 @@ struct Result {
     round_trip: Duration,
 }
 
+/// Its name, and what it carries of frames of this length.
+type Way = (&'static str, fn(usize) -> Result);
+
 fn frame(to: u8, from: u8, length: usize) -> Vec<u8> {
     let mut frame = vec![0x52, 0x54, 0, 0, 0, to, 0x52, 0x54, 0, 0, 0, from, 8, 0];
     frame.resize(length, 0);
@@ -252,7 +255,7 @@ fn main() {
         "{:<8} {:>6} {:>12} {:>10} {:>8} {:>12}",
         "way", "octets", "frames/s", "MB/s", "lost", "round trip"
     );
-    let ways: [(&str, fn(usize) -> Result); 4] = [
+    let ways: [Way; 4] = [
         ("direct", direct),
         ("relay", relay),
         ("switch", switch),
