@@ -323,27 +323,38 @@ fn an_export_that_is_killed_leaves_what_prune_removes() {
     assert!(verified.status.success());
 }
 
-/// Wherever it was.
+/// Runs it once whole, which tells how long it takes, and then kills it at ever later moments; `after_each` looks at what is left.
+fn killed_at_every_moment(at: &At, arguments: &[&str], mut after_each: impl FnMut()) {
+    const MOMENTS: u32 = 14;
+    let start = Instant::now();
+    at.ask(arguments);
+    let takes = start.elapsed();
+    after_each();
+    for moment in 0..=MOMENTS {
+        let mut command = at.command(arguments).spawn().unwrap();
+        let end = Instant::now() + takes * moment / (MOMENTS - 2);
+        until("its turn", || {
+            Instant::now() >= end || command.try_wait().unwrap().is_some()
+        });
+        let _ = command.kill();
+        command.wait().unwrap();
+        after_each();
+    }
+}
+
 #[test]
 fn an_import_that_is_killed_loses_nothing_that_was_there() {
     let at = At::new();
     std::fs::write(at.path("kept.img"), disk(1 << 20)).unwrap();
     std::fs::write(at.path("new.img"), disk(24 << 20)).unwrap();
     at.ask(&["image", "import", "kept.img"]);
-    for after in 0..12_u32 {
-        let mut import = at.command(&["image", "import", "new.img"]).spawn().unwrap();
-        let end = Instant::now() + Duration::from_millis(u64::from(after) * 15);
-        until("its turn", || {
-            Instant::now() >= end || import.try_wait().unwrap().is_some()
-        });
-        let _ = import.kill();
-        import.wait().unwrap();
+    killed_at_every_moment(&at, &["image", "import", "new.img"], || {
         let images = at.ask(&["image", "list"]);
         let names: Vec<_> = images
             .as_array()
             .unwrap()
             .iter()
-            .map(|i| i["name"].clone())
+            .map(|image| image["name"].clone())
             .collect();
         assert!(names.contains(&"kept".into()), "{names:?}");
         assert!(at.run(&["image", "verify"]).status.success());
@@ -354,8 +365,40 @@ fn an_import_that_is_killed_loses_nothing_that_was_there() {
         if names.len() == 2 {
             at.ask(&["image", "rm", "new"]);
         }
-    }
-    at.ask(&["image", "import", "new.img"]);
+    });
+}
+
+#[test]
+fn a_pull_that_is_killed_at_any_moment_comes_to_its_end() {
+    let at = At::new();
+    let content = disk(12 << 20);
+    let source = at.path("source.img");
+    std::fs::write(&source, &content).unwrap();
+    let digest = sha256(&source);
+    let served = content.clone();
+    let url = server(move |_, from, stream| {
+        let _ = stream.write_all(head(from, served.len()).as_bytes());
+        let _ = stream.write_all(&served[from..]);
+    });
+    let url = format!("{url}/disk.img");
+    let pull = ["image", "pull", &url, "--name", "a", "--digest", &digest];
+    killed_at_every_moment(&at, &pull, || {
+        // Nothing is removed in between: what one has left the next one has to get on with.
+        let verified = at.run(&["image", "verify"]);
+        assert!(verified.status.success(), "{}", stderr(&verified));
+        if !at.ask(&["image", "list"]).as_array().unwrap().is_empty() {
+            at.ask(&["image", "rm", "a"]);
+        }
+    });
+    let got = at.ask(&pull);
+    assert_eq!(got["sha256"], digest.as_str());
+    assert!(std::fs::read(got["path"].as_str().unwrap()).unwrap() == content);
+    at.ask(&["image", "prune"]);
+    assert_eq!(at.hidden(), Vec::<PathBuf>::new());
+    assert_eq!(
+        std::fs::read_dir(at.path("images/parts")).unwrap().count(),
+        0
+    );
 }
 
 #[test]
