@@ -151,6 +151,7 @@ fn broken(error: &ureq::Error) -> HttpError {
             HttpError::Refused(error.to_string())
         }
         ureq::Error::Timeout(_) => HttpError::Broken("the server is silent".to_owned()),
+        ureq::Error::Io(io) => HttpError::Broken(crate::output::io_reason(io)),
         _ => HttpError::Broken(error.to_string()),
     }
 }
@@ -198,7 +199,8 @@ fn lead(at: &str, to: &str) -> Result<String, String> {
         format!("{}{directory}{to}", &at[..host_end])
     };
     let target = check(&target)?;
-    match is_encrypted(&target) || (is_this_computer(at) && is_this_computer(&target)) {
+    let stays = !is_encrypted(at) && is_this_computer(at) && is_this_computer(&target);
+    match is_encrypted(&target) || stays {
         true => Ok(target),
         false => Err(format!(
             "the server leads to {target}, which is not encrypted"
@@ -239,6 +241,7 @@ mod tests {
             assert!(lead(https, to).is_err(), "{to}");
         }
         assert!(lead("http://a.example/", "http://127.0.0.1/").is_err());
+        assert!(lead("https://127.0.0.1/", "http://127.0.0.1/").is_err());
         let here = "http://127.0.0.1:80/a";
         assert_eq!(lead(here, "/b").unwrap(), "http://127.0.0.1:80/b");
         assert!(lead(here, "http://[::1]:8080/b").is_ok());
