@@ -27,7 +27,7 @@ pub use self::lab::{
     At, BootChoice, DestroyArgs, DownArgs, How, InitLabArgs, LAB_VERBS, LabTemplate, LabVerb,
     UpArgs, VmCommand,
 };
-pub use self::net::{CaptureArgs, LinkState, NetArgs, NetCommand};
+pub use self::net::{CaptureArgs, LinkState, NamespaceArgs, NetArgs, NetCommand};
 pub use self::reservation::{CreateArgs, FieldArgs, ReservationCommand, UpdateArgs};
 pub use self::services::{
     ArtifactCommand, LeaseCommand, OperationCommand, ProfileCommand, ServerCommand,

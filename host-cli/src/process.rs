@@ -19,6 +19,7 @@ use crate::output::io_reason;
 pub struct Process {
     stop: mpsc::Sender<Duration>,
     ended: watch::Receiver<Option<ExitStatus>>,
+    pid: u32,
 }
 
 impl Process {
@@ -47,7 +48,12 @@ impl Process {
             };
             let _ = report.send(status.ok());
         });
-        Ok((Self { stop, ended }, pipes))
+        Ok((Self { stop, ended, pid }, pipes))
+    }
+
+    /// For people: it may have ended.
+    pub fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// Its exit status, once it has ended; nothing if that got lost.
@@ -238,6 +244,16 @@ pub async fn ssh_keygen(key: &Path) -> Result<(), Failure> {
             Err(Failure::new(Exit::Failed, text))
         }
     }
+}
+
+/// Runs a program that ends soon to its end, without a runtime.
+pub fn asked(program: &Path, arguments: &[&str]) -> Result<Output, Failure> {
+    let mut command = std::process::Command::new(program);
+    command.args(arguments).stdin(Stdio::null());
+    command.output().map_err(|error| {
+        let name = program.file_name().unwrap_or(program.as_os_str());
+        cannot_start(&name.to_string_lossy(), &error)
+    })
 }
 
 /// Turns this process into another program; returns why it could not.

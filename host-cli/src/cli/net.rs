@@ -1,5 +1,6 @@
 //! `bootjack net`, as it is typed.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -69,6 +70,25 @@ pub enum NetCommand {
     /// Run the switch
     #[command(hide = true)]
     Switch(RunArgs),
+
+    /// Run bootjackd in a network namespace that is plugged into the switch
+    #[command(hide = true)]
+    Namespace(NamespaceArgs),
+
+    /// Say how a network namespace can be had here
+    #[command(hide = true)]
+    Probe,
+
+    /// Connect standard input and output to a machine, by TCP from the namespace of bootjackd: a ProxyCommand of ssh
+    #[command(hide = true)]
+    Dial {
+        #[command(flatten)]
+        run: RunArgs,
+
+        host: IpAddr,
+
+        port: u16,
+    },
 }
 
 /// The lab whose network it is.
@@ -94,6 +114,28 @@ pub struct CaptureArgs {
     pub count: Option<u64>,
 }
 
+#[derive(Clone, Debug, Args)]
+pub struct NamespaceArgs {
+    #[command(flatten)]
+    pub run: RunArgs,
+
+    /// bootjackd's configuration
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+
+    /// Where bootjackd's log is added to
+    #[arg(long, value_name = "FILE")]
+    pub log: PathBuf,
+
+    /// The bootjackd program
+    #[arg(long, value_name = "FILE")]
+    pub bootjackd: PathBuf,
+
+    /// Address of the interface lan0, such as 198.18.0.1/24
+    #[arg(long, value_name = "ADDRESS/PREFIX", value_parser = address)]
+    pub address: (Ipv4Addr, u8),
+}
+
 /// What becomes of a cable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LinkState {
@@ -109,4 +151,15 @@ fn share(text: &str) -> Result<f64, String> {
         .ok()
         .filter(|share| (0.0..=1.0).contains(share));
     share.ok_or_else(|| "wanted a number from 0 to 1, such as 0.1".to_owned())
+}
+
+fn address(text: &str) -> Result<(Ipv4Addr, u8), String> {
+    let parsed = text.split_once('/').and_then(|(address, prefix)| {
+        let prefix = prefix
+            .parse()
+            .ok()
+            .filter(|prefix| (1..=30).contains(prefix));
+        Some((address.parse().ok()?, prefix?))
+    });
+    parsed.ok_or_else(|| "wanted an IPv4 address with its prefix, such as 198.18.0.1/24".to_owned())
 }

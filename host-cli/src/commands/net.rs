@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::cli::{CaptureArgs, Format, LinkState, NetArgs, NetCommand};
 use crate::exit::{Exit, Failure};
+use crate::namespace::{self, supervisor};
 use crate::output::{self, Style, io_reason};
 use crate::switch::bridge::{Drops, Impairment};
 use crate::switch::control::Client;
@@ -17,6 +18,11 @@ use crate::switch::server;
 pub fn run(args: &NetArgs) -> Result<(), Failure> {
     match &args.command {
         NetCommand::Switch(run) => server::run(&run.run),
+        NetCommand::Namespace(args) => supervisor::run(args),
+        NetCommand::Probe => namespace::probe(),
+        NetCommand::Dial { run, host, port } => {
+            namespace::control::Client::connect(&run.run)?.dial(*host, *port)
+        }
         NetCommand::Status(run) => status(&run.run, args.format()),
         NetCommand::Capture { run, args } => capture(&run.run, args),
         NetCommand::Link { run, port, state } => {
@@ -39,15 +45,45 @@ pub fn run(args: &NetArgs) -> Result<(), Failure> {
 
 fn status(run: &Path, format: Format) -> Result<(), Failure> {
     let status = Client::connect(run)?.status()?;
+    // None in a namespace is no failure.
+    let namespace = namespace::control::Client::connect(run).and_then(|mut client| client.status());
+    let namespace = namespace.ok();
     output::answer(
         format,
-        || serde_json::json!(status),
-        || for_people(&status, Style::stdout()),
+        || {
+            let mut value = serde_json::json!(status);
+            value["namespace"] = serde_json::json!(namespace);
+            value
+        },
+        || {
+            let mut text = for_people(&status, Style::stdout());
+            if let Some(namespace) = &namespace {
+                text.push('\n');
+                text.push_str(&provisioner(namespace));
+            }
+            text
+        },
+    )
+}
+
+fn provisioner(status: &namespace::control::Status) -> String {
+    let how = match status.right.as_str() {
+        "root" => "made by root",
+        _ => "made without root",
+    };
+    format!(
+        "bootjackd (pid {}) {} in a namespace {how}, by a {}; {} frames out, {} in, {} dropped",
+        status.bootjackd,
+        if status.ready { "serves" } else { "starts" },
+        status.interface,
+        status.frames_to_switch,
+        status.frames_from_switch,
+        status.frames_dropped
     )
 }
 
 fn for_people(status: &Status, style: Style) -> String {
-    let up = Duration::from_secs(status.uptime_ms / 1000);
+    let up = Duration::from_millis(status.uptime_ms);
     let mut text = format!(
         "switch runs for {} (pid {}), {} ports, {} captures",
         output::span(up),

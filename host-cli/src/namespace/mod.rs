@@ -1,20 +1,93 @@
-pub mod control {
-    use crate::exit::{Exit, Failure};
-    pub struct Client;
-    impl Client {
-        pub fn connect(_run: &std::path::Path) -> Result<Self, Failure> {
-            Err(Failure::new(Exit::Missing, "stub"))
-        }
-        pub fn stop(self) -> Result<(), Failure> {
-            Ok(())
-        }
-    }
+//! bootjackd without a virtual machine: in namespaces of its own on this Linux, with one interface on the lab's switch.
+//!
+//! A supervisor enters them, moves frames between the interface `lan0` and the switch (`shovel`), starts bootjackd, and ends with
+//! it; a supervisor that is killed takes bootjackd along. Sockets in the file system reach across: bootjackd's gRPC socket and
+//! the supervisor's control socket (`control`) are as near as without namespaces. Through the latter one reaches what only the
+//! namespace can: TCP to the lab's machines (`net dial`).
+
+pub mod control;
+#[cfg(target_os = "linux")]
+mod shovel;
+#[cfg(target_os = "linux")]
+pub mod supervisor;
+
+use std::path::{Path, PathBuf};
+
+use crate::exit::{Exit, Failure};
+use crate::network::{self, CableKind, Right};
+use crate::{output, process};
+
+/// The supervisor's control socket.
+pub fn socket(run: &Path) -> PathBuf {
+    run.join("ns")
 }
 
-/// Whether a namespace can be had here, and by which right.
-pub fn possible() -> Result<&'static str, crate::exit::Failure> {
-    Err(crate::exit::Failure::new(
-        crate::exit::Exit::Missing,
-        "stub",
-    ))
+/// Locked while a supervisor runs (fcntl), with its pid in it.
+pub fn pid(run: &Path) -> PathBuf {
+    run.join("ns.pid")
+}
+
+/// How a namespace would be had here, tried by a process of its own: this one stays where it is.
+pub fn possible() -> Result<&'static str, Failure> {
+    let program = std::env::current_exe().map_err(Failure::io("find", "this program"))?;
+    let output = process::asked(&program, &["net", "probe"])?;
+    if !output.status.success() {
+        let why = process::last_line(&output.stderr);
+        let why = why.strip_prefix("bootjack: ").unwrap_or(&why).to_owned();
+        return Err(Failure::new(Exit::Missing, why));
+    }
+    let said = String::from_utf8_lossy(&output.stdout);
+    let known = WAYS
+        .iter()
+        .find(|(right, kind, _)| said.trim() == way(*right, *kind));
+    let way = known.map(|(_, _, text)| *text);
+    way.ok_or_else(|| {
+        let text = format!("`bootjack net probe` said {:?}", said.trim());
+        Failure::new(Exit::Failed, text)
+    })
+}
+
+/// Enters namespaces, makes an interface there and says how; both are gone when this process ends.
+pub fn probe() -> Result<(), Failure> {
+    let right = network::enter()?;
+    let cable = network::plug_lan(
+        crate::config::INTERFACE,
+        crate::config::SERVER,
+        crate::config::PREFIX,
+    )?;
+    output::say(&way(right, cable.kind))
+}
+
+const WAYS: [(Right, CableKind, &str); 4] = [
+    (Right::Root, CableKind::Tap, "as root, with a tap"),
+    (
+        Right::Root,
+        CableKind::Veth,
+        "as root, with a veth pair: there is no usable /dev/net/tun",
+    ),
+    (
+        Right::UserNamespace,
+        CableKind::Tap,
+        "without root, with a tap",
+    ),
+    (
+        Right::UserNamespace,
+        CableKind::Veth,
+        "without root, with a veth pair: /dev/net/tun is not for this user",
+    ),
+];
+
+fn way(right: Right, kind: CableKind) -> String {
+    format!("{} {}", right.as_str(), kind.as_str())
+}
+
+#[cfg(not(target_os = "linux"))]
+pub mod supervisor {
+    use crate::cli::NamespaceArgs;
+    use crate::exit::{Exit, Failure};
+
+    pub fn run(_: &NamespaceArgs) -> Result<(), Failure> {
+        let text = "network namespaces are Linux's alone; take provisioner.kind = \"vm\"";
+        Err(Failure::new(Exit::Missing, text))
+    }
 }

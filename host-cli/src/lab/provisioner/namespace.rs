@@ -55,7 +55,7 @@ pub fn plan(opened: &Opened, how: &How) -> Result<Plan, Failure> {
         );
         return Err(Failure::new(Exit::Missing, text));
     }
-    let config = service::config(
+    let mut config = service::config(
         lab,
         &service::Place {
             data_dir: &dir.join("data").display().to_string(),
@@ -65,6 +65,8 @@ pub fn plan(opened: &Opened, how: &How) -> Result<Plan, Failure> {
             dns: lab.provisioner.address,
         },
     );
+    // A process that becomes another user is no longer killed with the one that started it: prctl(2), PR_SET_PDEATHSIG.
+    config.push_str("\n[process]\nuser = \"root\"\n");
     let (config_file, log) = (dir.join("bootjackd.toml"), dir.join("bootjackd.log"));
     let address = format!("{}/{}", lab.provisioner.address, lab.network.subnet.prefix);
     let word = |path: &std::path::Path| path.display().to_string();
