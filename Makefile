@@ -4,16 +4,19 @@
 #   make test                all tests: pure ones, real clients, real firmware
 #   make lint                formatting and clippy
 #   make build               the programs, in target/release
+#   make install             the programs, their manual, the unit and its user; after make build (PREFIX, DESTDIR)
 #   make installer           kernel and initramfs of the profile disk-image, in target/installer (ARCH=aarch64)
 #   make image               bootjackd as a container image, target/image/bootjackd.tar, without a container engine
 #   make bench               how fast it is: DHCP's steps, DHCP, the API and TFTP beside others (BENCH_ROUNDS, BENCH_SECONDS, BENCH_SIZES)
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test lint build installer image bench test-needs packages-build
+.PHONY: help lab test lint build install installer image bench test-needs packages-build
 .SILENT:
 
 ARCH ?= x86_64
 FIRMWARE ?= uefi
+PREFIX ?= /usr/local
+PROGRAMS ?= target/release
 LAB_FLAGS ?=
 # Has cargo run the programs it built by deploy/as-root.sh.
 AS_ROOT = CARGO_TARGET_$$(rustc -vV | sed -n 's/^host: //p' | tr a-z- A-Z_)_RUNNER=$(CURDIR)/deploy/as-root.sh
@@ -30,6 +33,23 @@ packages-build:
 
 build: packages-build
 	cargo build --release --workspace
+
+# Builds nothing, so that root needs no compiler. systemd reads units, users and settings below /usr/local/lib and below /usr/lib.
+install:
+	for program in bootjackd bootjack; do \
+		[ -x "$(PROGRAMS)/$$program" ] || { echo "make install: $(PROGRAMS)/$$program is missing; run: make build" >&2; exit 1; }; \
+	done
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/man/man1" "$(DESTDIR)$(PREFIX)/share/doc/bootjack" \
+		"$(DESTDIR)$(PREFIX)/lib/systemd/system" "$(DESTDIR)$(PREFIX)/lib/sysusers.d" "$(DESTDIR)$(PREFIX)/lib/sysctl.d"
+	for program in bootjackd bootjack; do \
+		install -m 755 "$(PROGRAMS)/$$program" "$(DESTDIR)$(PREFIX)/bin/$$program" || exit 1; \
+	done
+	"$(PROGRAMS)/bootjack" man "$(DESTDIR)$(PREFIX)/share/man/man1"
+	deploy/manual.sh "$(PROGRAMS)/bootjackd" > "$(DESTDIR)$(PREFIX)/share/man/man1/bootjackd.1"
+	sed 's,/usr/local/bin/,$(PREFIX)/bin/,' deploy/bootjackd.service > "$(DESTDIR)$(PREFIX)/lib/systemd/system/bootjackd.service"
+	install -m 644 deploy/bootjack.sysusers "$(DESTDIR)$(PREFIX)/lib/sysusers.d/bootjack.conf"
+	install -m 644 deploy/bootjack.sysctl "$(DESTDIR)$(PREFIX)/lib/sysctl.d/50-bootjack.conf"
+	install -m 644 deploy/bootjackd.toml README.md LICENSE "$(DESTDIR)$(PREFIX)/share/doc/bootjack/"
 
 installer:
 	deploy/packages.sh build lab

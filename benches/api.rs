@@ -161,6 +161,7 @@ struct Figures {
     start_secs: f64,
     resident: f64,
     resident_after_start: f64,
+    peak_of_start: f64,
 }
 
 /// `bootjackd` with an empty store, and a client of its API.
@@ -239,6 +240,7 @@ listen = "unix:{home}/api"
         let (running, took) = self.start();
         figures.start_secs = took.as_secs_f64();
         figures.resident_after_start = running.resident();
+        figures.peak_of_start = running.peak();
         stop(running);
         figures
     }
@@ -444,6 +446,7 @@ impl Rival {
         let mut figures = Figures {
             start_secs: took.as_secs_f64(),
             resident_after_start: running.resident(),
+            peak_of_start: running.peak(),
             ..Figures::default()
         };
         let pid = i32::try_from(running.0.id()).ok().and_then(Pid::from_raw);
@@ -579,6 +582,9 @@ fn print_own(all: &[(usize, Figures)]) {
     });
     row("resident after that, MiB", &|f| {
         format!("{:.0}", f.resident_after_start)
+    });
+    row("most resident until then, MiB", &|f| {
+        format!("{:.0}", f.peak_of_start)
     });
     row("resident when all was made, MiB", &|f| {
         format!("{:.0}", f.resident)

@@ -25,7 +25,7 @@ lab_aarch64="qemu-system-arm qemu-efi-aarch64"
 
 # Real clients and tools for the tests in network namespaces.
 test="isc-dhcp-client udhcpc fdisk mtools e2fsprogs systemd dbus-daemon dnsmasq-base tftp-hpa atftp tcpdump python3 python3-venv python3-yaml libcap2-bin procps
-      buildah podman runc"
+      kea-admin buildah podman runc"
 
 # Makes a disk that a PC boots (deploy/guest/disk.sh); Debian has it for PCs alone.
 case $(uname -m) in x86_64) test="$test syslinux syslinux-common" ;; esac

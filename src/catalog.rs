@@ -3,6 +3,7 @@
 //! In: a change. Out: the next catalog, or a refusal that names the place, what stands in the way and what to do. Copies are
 //! cheap (persistent maps): one write costs O(log n), and a reader never waits.
 
+mod index;
 mod layers;
 mod machines;
 
@@ -12,9 +13,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use imbl::{HashMap, OrdMap};
 use thiserror::Error;
 
+use self::index::{Cards, Names};
 pub use self::layers::{Layer, Layered};
 use self::machines::Machines;
 pub use self::machines::digest;
@@ -48,19 +49,13 @@ pub struct Settings {
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     settings: Arc<Settings>,
-    by_id: OrdMap<String, Arc<Reservation>>,
-    by_mac: HashMap<MacAddr, Arc<Reservation>>,
-    by_client_id: HashMap<Octets, Arc<Reservation>>,
-    /// In canonical octet order.
-    by_uuid: HashMap<Uuid, Arc<Reservation>>,
-    by_circuit_id: HashMap<Octets, Arc<Reservation>>,
-    by_address: OrdMap<Ipv4Addr, Arc<Reservation>>,
-    /// In lower case: host names are compared without regard to case (RFC 1123 §2.1).
-    by_hostname: HashMap<String, Arc<Reservation>>,
-    /// By the call that made it; of a batch the last one.
-    by_request: HashMap<String, Arc<Reservation>>,
+    names: Names,
+    cards: Cards,
     machines: Machines,
 }
+
+/// Something to do once, on whichever thread.
+pub type Work<'a> = &'a mut (dyn FnMut() + Send);
 
 /// A change of one reservation.
 #[derive(Clone, Debug, PartialEq)]
@@ -164,28 +159,28 @@ impl Catalog {
     }
 
     pub fn by_id(&self, id: &str) -> Option<&Arc<Reservation>> {
-        self.by_id.get(id)
+        self.names.id(id)
     }
 
     pub fn by_mac(&self, mac: MacAddr) -> Option<&Arc<Reservation>> {
-        self.by_mac.get(&mac)
+        self.cards.macs.get(&mac)
     }
 
     pub fn by_client_id(&self, id: &[u8]) -> Option<&Arc<Reservation>> {
-        self.by_client_id.get(&Octets(id.to_vec()))
+        self.cards.client_ids.get(&Octets(id.to_vec()))
     }
 
     /// In either octet order.
     pub fn by_uuid(&self, uuid: Uuid) -> Option<&Arc<Reservation>> {
-        self.by_uuid.get(&uuid.canonical())
+        self.cards.uuids.get(&uuid.canonical())
     }
 
     pub fn by_circuit_id(&self, id: &[u8]) -> Option<&Arc<Reservation>> {
-        self.by_circuit_id.get(&Octets(id.to_vec()))
+        self.cards.circuit_ids.get(&Octets(id.to_vec()))
     }
 
     pub fn by_address(&self, address: Ipv4Addr) -> Option<&Arc<Reservation>> {
-        self.by_address.get(&address)
+        self.cards.addresses.get(&address)
     }
 
     /// The addresses above `after` that are reserved, in order, each with whose it is.
@@ -195,35 +190,32 @@ impl Catalog {
     ) -> impl Iterator<Item = (Ipv4Addr, &Arc<Reservation>)> {
         use std::ops::Bound::{Excluded, Unbounded};
         let start = after.map_or(Unbounded, Excluded);
-        (self.by_address.range((start, Unbounded))).map(|(address, r)| (*address, r))
+        (self.cards.addresses.range((start, Unbounded))).map(|(address, r)| (*address, r))
     }
 
     /// What the call of this id has made; one of it, if it was a batch.
     pub fn by_request(&self, id: &str) -> Option<&Arc<Reservation>> {
-        self.by_request.get(id)
+        self.names.request(id)
     }
 
     /// The reservation that a person means by this word: an id, a host name or a MAC.
     pub fn named(&self, word: &str) -> Option<&Arc<Reservation>> {
-        self.by_id
-            .get(word)
-            .or_else(|| self.by_hostname.get(&word.to_ascii_lowercase()))
+        self.by_id(word)
+            .or_else(|| self.names.hostname(word))
             .or_else(|| self.by_mac(word.parse().ok()?))
     }
 
     /// The reservations with an id after `after`, ordered by id.
     pub fn reservations(&self, after: Option<&str>) -> impl Iterator<Item = &Arc<Reservation>> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let start = after.map_or(Unbounded, |id| Excluded(id.to_owned()));
-        self.by_id.range((start, Unbounded)).map(|(_, r)| r)
+        self.names.after(after)
     }
 
     pub fn len(&self) -> usize {
-        self.by_id.len()
+        self.names.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
+        self.len() == 0
     }
 
     /// The catalog after the change, or why it cannot be.
@@ -266,49 +258,52 @@ impl Catalog {
         }
     }
 
-    /// The catalog with as many of these as fit, and those that do not. Costs no copies: for a start.
-    pub fn loaded(mut self, kept: Vec<Reservation>) -> (Self, Vec<(Reservation, Refusal)>) {
+    /// The catalog with as many of these as fit, and those that do not: of two that want the same, the first one fits. For a start:
+    /// costs no copies, and where nothing stands in another's way it is two pieces of work, which `both` may do at once.
+    pub fn loaded(
+        mut self,
+        kept: Vec<Arc<Reservation>>,
+        both: impl FnOnce(Work, Work),
+    ) -> (Self, Vec<(Arc<Reservation>, Refusal)>) {
+        if let Some((names, cards)) = self.indexed_with(&kept, both) {
+            (self.names, self.cards) = (names, cards);
+            return (self, Vec::new());
+        }
         let mut refused = Vec::new();
         for reservation in kept {
             match self.check(&reservation) {
-                Ok(()) => self.insert(Arc::new(reservation)),
+                Ok(()) => self.insert(reservation),
                 Err(refusal) => refused.push((reservation, refusal)),
             }
         }
         (self, refused)
     }
 
+    /// The indexes with all of these as well, if every one of them fits.
+    fn indexed_with(
+        &self,
+        kept: &[Arc<Reservation>],
+        both: impl FnOnce(Work, Work),
+    ) -> Option<(Names, Cards)> {
+        let (mut names, mut cards) = (self.names.clone(), self.cards.clone());
+        let (mut are_named, mut are_known) = (false, false);
+        let fits = |own: &Arc<Reservation>| self.check_alone(own).is_ok();
+        both(
+            &mut || are_named = kept.iter().all(|own| fits(own) && names.insert(own)),
+            &mut || are_known = kept.iter().all(|own| cards.insert(own)),
+        );
+        (are_named && are_known).then_some((names, cards))
+    }
+
     /// Adds one that was checked.
     fn insert(&mut self, entry: Arc<Reservation>) {
-        for mac in entry.macs() {
-            self.by_mac.insert(mac, entry.clone());
-        }
-        for id in &entry.identities.client_ids {
-            self.by_client_id.insert(id.clone(), entry.clone());
-        }
-        for uuid in &entry.identities.uuids {
-            self.by_uuid.insert(uuid.canonical(), entry.clone());
-        }
-        for id in &entry.identities.circuit_ids {
-            self.by_circuit_id.insert(id.clone(), entry.clone());
-        }
-        if let Some(address) = entry.address {
-            self.by_address.insert(address, entry.clone());
-        }
-        if let Some(hostname) = &entry.hostname {
-            self.by_hostname
-                .insert(hostname.to_ascii_lowercase(), entry.clone());
-        }
-        if let Some(request) = &entry.request {
-            self.by_request.insert(request.id.clone(), entry.clone());
-        }
-        self.by_id.insert(entry.id.clone(), entry);
+        self.names.insert(&entry);
+        self.cards.insert(&entry);
     }
 
     fn without(&self, id: &str, expected: Option<u64>) -> Result<Self, Refusal> {
         let known = self
-            .by_id
-            .get(id)
+            .by_id(id)
             .ok_or_else(|| Refusal::NotFound(id.to_owned()))?;
         if known.source == Source::ConfigFile {
             return Err(Refusal::FromConfigFile(known.title().to_owned()));
@@ -322,35 +317,18 @@ impl Catalog {
             });
         }
         let mut next = self.clone();
-        for mac in known.macs() {
-            next.by_mac.remove(&mac);
-        }
-        for id in &known.identities.client_ids {
-            next.by_client_id.remove(id);
-        }
-        for uuid in &known.identities.uuids {
-            next.by_uuid.remove(&uuid.canonical());
-        }
-        for id in &known.identities.circuit_ids {
-            next.by_circuit_id.remove(id);
-        }
-        if let Some(address) = known.address {
-            next.by_address.remove(&address);
-        }
-        if let Some(hostname) = &known.hostname {
-            next.by_hostname.remove(&hostname.to_ascii_lowercase());
-        }
-        if let Some(request) = &known.request
-            && (next.by_request(&request.id)).is_some_and(|made| made.id == known.id)
-        {
-            next.by_request.remove(&request.id);
-        }
-        next.by_id.remove(id);
+        next.names.remove(known);
+        next.cards.remove(known);
         Ok(next)
     }
 
     /// Whether the reservation is sound in itself, fits the subnets and profiles, and takes nothing from another one.
     fn check(&self, reservation: &Reservation) -> Result<(), Refusal> {
+        self.check_alone(reservation)?;
+        self.check_untaken(reservation)
+    }
+
+    fn check_alone(&self, reservation: &Reservation) -> Result<(), Refusal> {
         let title = || reservation.title().to_owned();
         let invalid = |field, problem| {
             Err(Refusal::Invalid {
@@ -389,8 +367,7 @@ impl Catalog {
         if let Some(problem) = self.unreadable(reservation) {
             return invalid("vars", problem);
         }
-        self.check_profile(reservation)?;
-        self.check_untaken(reservation)
+        self.check_profile(reservation)
     }
 
     fn check_untaken(&self, reservation: &Reservation) -> Result<(), Refusal> {
@@ -416,36 +393,36 @@ impl Catalog {
             })
         };
         if let Some(address) = reservation.address
-            && let Some(owner) = self.by_address.get(&address)
+            && let Some(owner) = self.by_address(address)
         {
             return taken("address", address.to_string(), owner, "address");
         }
         for mac in reservation.macs() {
-            if let Some(owner) = self.by_mac.get(&mac) {
+            if let Some(owner) = self.by_mac(mac) {
                 return taken("mac", mac.to_string(), owner, "MAC");
             }
         }
         for id in &reservation.identities.client_ids {
-            if let Some(owner) = self.by_client_id.get(id) {
+            if let Some(owner) = self.cards.client_ids.get(id) {
                 return taken("client_ids", id.to_string(), owner, "client-id");
             }
         }
         for uuid in &reservation.identities.uuids {
-            if let Some(owner) = self.by_uuid.get(&uuid.canonical()) {
+            if let Some(owner) = self.by_uuid(*uuid) {
                 return taken("uuids", uuid.to_string(), owner, "UUID");
             }
         }
         for id in &reservation.identities.circuit_ids {
-            if let Some(owner) = self.by_circuit_id.get(id) {
+            if let Some(owner) = self.cards.circuit_ids.get(id) {
                 return taken("circuit_ids", id.to_string(), owner, "circuit-id");
             }
         }
         if let Some(hostname) = &reservation.hostname
-            && let Some(owner) = self.by_hostname.get(&hostname.to_ascii_lowercase())
+            && let Some(owner) = self.names.hostname(hostname)
         {
             return taken("hostname", hostname.clone(), owner, "host name");
         }
-        if let Some(owner) = self.by_id.get(&reservation.id) {
+        if let Some(owner) = self.by_id(&reservation.id) {
             return taken("id", reservation.id.clone(), owner, "id");
         }
         Ok(())

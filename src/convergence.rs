@@ -34,7 +34,7 @@ pub fn moved(
     bindings: &Bindings,
     timeout_secs: Option<u64>,
     now_secs: u64,
-) -> Option<Move> {
+) -> Option<Box<Move>> {
     let to = after.address?;
     if let Some(before) = before.filter(|before| before.address == Some(to)) {
         return before.moved.clone();
@@ -49,7 +49,7 @@ pub fn moved(
         return None;
     }
     let lease_ends = held.map_or(0, |lease| lease.expires_secs + AFTER_LEASE_SECS);
-    Some(Move {
+    Some(Box::new(Move {
         revision: 0,
         from: held
             .map(|lease| lease.address)
@@ -60,7 +60,7 @@ pub fn moved(
             Some(secs) => now_secs + secs,
             None => lease_ends.max(now_secs + USUAL_SECS),
         },
-    })
+    }))
 }
 
 /// How far the machine is. `entries` is its timeline.
@@ -206,7 +206,7 @@ mod tests {
         let held = bindings(&[lease(10, 1, NOW + 3600)]);
         let mut after = node(20);
         after.moved = moved(Some(&before), &after, &held, None, NOW);
-        let moved = after.moved.clone().expect("it moves");
+        let moved = *after.moved.clone().expect("it moves");
         (after, moved)
     }
 
@@ -233,7 +233,11 @@ mod tests {
         let usual = moved(Some(&node(10)), &node(20), &none, None, NOW).expect("it moves");
         assert_eq!(usual.deadline_secs, NOW + 600);
         let same = moved(Some(&after), &after, &none, None, NOW + 50);
-        assert_eq!(same, Some(moved_now), "what else is changed leaves it be");
+        assert_eq!(
+            same,
+            Some(moved_now.into()),
+            "what else is changed leaves it be"
+        );
         let mut unreserved = node(10);
         unreserved.address = None;
         assert_eq!(moved(Some(&node(10)), &unreserved, &none, None, NOW), None);

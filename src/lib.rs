@@ -12,8 +12,9 @@
 //! floor 3  dhcp/{server,peers,rogue,prober}  ndp/server  tftp/{server,session,places,content}
 //!          http/{server,machine,attempt,files,artifacts,connections,pace,tls,secrets}
 //!          grpc/{server,listen,accept,connection,access,convert,errors,filter,paging,mask,values}
-//!          grpc/{dhcp,replicas,machines,machine_filter,events,leases,lease_filter,lease_message,lease_watch,operations}
-//!          grpc/{reservations,reservation_filter,reservation_watch,batch,profiles,profile_message,artifacts,server_info}
+//!          grpc/{dhcp,replicas,machines,machine_filter,events,leases,lease_filter,lease_message,lease_watch,following}
+//!          grpc/{reservations,reservation_filter,reservation_size,reservation_watch,batch,profiles,profile_message,artifacts}
+//!          grpc/{operations,server_info}
 //!                                                                the shells: bytes in, bytes out
 //! floor 2  store/  observe/  net  artifact/{store,fetch,import}  replicas/{membership,following,desk}
 //!                                                                shared machinery with effects

@@ -22,7 +22,9 @@ use crate::server::{Access, Place, Server};
 
 pub use self::auth::{AuthArgs, AuthCommand, InitArgs, IssueArgs};
 pub use self::files::{ApplyArgs, FileArgs, ImportArgs, ImportFrom};
-pub use self::image::{DiskCommand, ImportImageArgs, KeptCommand, SnapshotCommand};
+pub use self::image::{
+    DiskCommand, ExportArgs, ImportImageArgs, KeptCommand, PullArgs, SnapshotCommand,
+};
 pub use self::lab::{
     At, BootChoice, DestroyArgs, DownArgs, How, InitLabArgs, LAB_VERBS, LabTemplate, LabVerb,
     UpArgs, VmCommand,

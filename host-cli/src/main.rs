@@ -23,8 +23,6 @@ mod drivers;
 mod exit;
 mod follow;
 mod host;
-// Until downloads and exports use all of it.
-#[allow(dead_code)]
 mod images;
 mod import;
 mod lab;

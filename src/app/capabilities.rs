@@ -67,7 +67,7 @@ fn raw() -> Capability {
         Err(error) => Capability::degraded(
             "raw_socket",
             error.to_string(),
-            "broadcast only: clients without an address are answered by broadcast, addresses are not probed by ARP, other DHCP servers are not seen",
+            "broadcast only: clients without an address are answered by broadcast, and addresses are not probed by ARP",
             "grant CAP_NET_RAW (AmbientCapabilities= of the unit, or setcap cap_net_raw,cap_net_bind_service+ep)",
         ),
     }

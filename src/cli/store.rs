@@ -12,6 +12,7 @@ use serde_json::json;
 use super::Output;
 use crate::app;
 use crate::catalog::Catalog;
+use crate::config::{Backend, Etcd};
 use crate::store::care::{self, Part, Saved, Verdict, Verified};
 use crate::store::export::Summary;
 use crate::store::{Memory, Records, StoreError};
@@ -82,6 +83,9 @@ pub(super) fn run(asked: Store) -> anyhow::Result<ExitCode> {
         Some(dir) => (dir, None),
         None => {
             let loaded = app::load(&asked.config)?;
+            if let Backend::Etcd(etcd) = &loaded.config.store.backend {
+                return Err(kept_in_etcd(&asked.config, etcd));
+            }
             (loaded.config.data_dir, Some(loaded.catalog))
         }
     };
@@ -93,6 +97,15 @@ pub(super) fn run(asked: Store) -> anyhow::Result<ExitCode> {
         Verb::Verify => verify(dir, output),
         Verb::Repair { salvage } => repair(dir, salvage, output),
     }
+}
+
+/// The files of this directory would be another store's, or from before it moved.
+fn kept_in_etcd(config: &Path, etcd: &Etcd) -> anyhow::Error {
+    anyhow::anyhow!(
+        "{}: store.backend is \"etcd\" ({}), and bootjackd store is for one on this machine's disk; copy etcd with etcdctl snapshot save, or name the files of an earlier store with --data-dir",
+        config.display(),
+        etcd.endpoints.join(", ")
+    )
 }
 
 fn export(dir: &Path, to: Option<&Path>, output: Output) -> anyhow::Result<ExitCode> {

@@ -144,7 +144,7 @@ pub fn encode(name: &str, value: &Var) -> Result<(u8, Octets), String> {
     Ok((code, Octets(content)))
 }
 
-fn encode_raw(raw: &std::collections::BTreeMap<String, Var>) -> Result<Vec<u8>, String> {
+fn encode_raw(raw: &crate::model::Sorted<String, Var>) -> Result<Vec<u8>, String> {
     let mut entries = raw.iter();
     let (Some((form, value)), None) = (entries.next(), entries.next()) else {
         return Err("wanted one of { hex = … }, { text = … }, { ip = … }".to_owned());

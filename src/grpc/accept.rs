@@ -2,8 +2,9 @@
 //! refuses those of an address that has enough of them, and those that do not finish their handshake.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
@@ -11,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
+use super::access::rate::Rate;
 use super::access::register::Register;
 use super::access::tls::{Tls, chain_of};
 use super::access::visitors::{Visit, Visitors};
@@ -35,6 +37,8 @@ pub(crate) struct Door {
     /// None where nothing but this machine can come in.
     pub(super) tls: Option<Tls>,
     pub(super) register: Option<Arc<Register>>,
+    /// How many of them the log tells of.
+    pub(super) turned_away: Arc<Rate>,
 }
 
 /// Takes connections from all of them until `stop`; then the sockets are closed.
@@ -104,7 +108,7 @@ impl Door {
             };
             let address = from.ip().to_canonical();
             let Some(visit) = self.visitors.enter(address) else {
-                turned_away(from, "TOO_MANY_CONNECTIONS");
+                self.turn_away(from, "TOO_MANY_CONNECTIONS");
                 continue;
             };
             // A connection that is gone already cannot be prepared.
@@ -128,7 +132,7 @@ impl Door {
                     Ok((stream, via)) => {
                         taken.give(Connection::new(stream, via, visit)).await;
                     }
-                    Err(_) => turned_away(from, "NO_HANDSHAKE"),
+                    Err(_) => door.turn_away(from, "NO_HANDSHAKE"),
                 }
             });
         }
@@ -157,16 +161,18 @@ impl Door {
         }
         Ok((Box::new(stream), Via::Tls(from, certified)))
     }
-}
 
-fn turned_away(from: std::net::SocketAddr, reason: &'static str) {
-    emit(&Event::CallRefused {
-        who: "stranger".to_owned(),
-        from: from.to_string(),
-        method: String::new(),
-        reason,
-        is_flood: false,
-    });
+    /// Of an address that comes too often only the count goes on: strangers do not fill the log.
+    fn turn_away(&self, from: SocketAddr, reason: &'static str) {
+        let whose = from.ip().to_canonical().to_string();
+        emit(&Event::CallRefused {
+            who: "stranger".to_owned(),
+            from: from.to_string(),
+            method: String::new(),
+            reason,
+            is_flood: self.turned_away.take(&whose, Instant::now()).is_err(),
+        });
+    }
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {

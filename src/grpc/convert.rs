@@ -10,6 +10,7 @@ use tonic::Status;
 
 use super::errors::{invalid, of_refusal, together};
 use super::mask;
+use super::reservation_size;
 use super::values::{DEEPEST, time, to_value, to_var};
 use crate::catalog::{Catalog, Refusal};
 use crate::config::default_id;
@@ -74,7 +75,7 @@ pub(super) fn to_message(reservation: &Reservation) -> v1::Reservation {
         program: reservation.program.clone().unwrap_or_default(),
         local_boot: (reservation.local_boot)
             .map_or_else(String::new, |how| how.as_str().to_owned()),
-        labels: reservation.labels.clone(),
+        labels: reservation.labels.clone().into_iter().collect(),
         operation: (reservation.moved.as_ref())
             .map_or_else(String::new, |moved| operation_name(&reservation.id, moved)),
     }
@@ -109,6 +110,7 @@ pub(super) fn to_create(request: v1::CreateReservationRequest) -> Result<Reserva
     if reservation.id.is_empty() {
         reservation.id = default_id(&reservation);
     }
+    reservation_size::check(&reservation)?;
     Ok(reservation)
 }
 
@@ -116,7 +118,7 @@ pub(super) fn to_create(request: v1::CreateReservationRequest) -> Result<Reserva
 pub(super) fn to_request_id(
     id: &str,
     reservations: &[Reservation],
-) -> Result<Option<RequestId>, Status> {
+) -> Result<Option<Box<RequestId>>, Status> {
     if id.is_empty() {
         return Ok(None);
     }
@@ -133,12 +135,12 @@ pub(super) fn to_request_id(
         hash.update(serde_json::to_vec(reservation).unwrap_or_default());
         hash.update([0]);
     }
-    Ok(Some(RequestId {
+    Ok(Some(Box::new(RequestId {
         id: uuid.to_string().to_ascii_lowercase(),
         digest: Octets(hash.finalize()[..16].to_vec())
             .to_string()
             .replace(':', ""),
-    }))
+    })))
 }
 
 /// What an update's message makes of a reservation that is known.
@@ -154,6 +156,7 @@ pub(super) fn to_update(
     for (name, var) in &mut reservation.vars {
         keep_secrets(var, known.vars.get(name));
     }
+    reservation_size::check(&reservation)?;
     Ok(reservation)
 }
 
@@ -306,7 +309,7 @@ fn set_field(
         }
         "hostname" => reservation.hostname = text(&message.hostname),
         "profile" => reservation.profile = text(&message.profile),
-        "labels" => reservation.labels.clone_from(&message.labels),
+        "labels" => reservation.labels = message.labels.clone().into_iter().collect(),
         _ => reservation.vars = to_vars(&message.vars)?,
     }
     Ok(())

@@ -4,27 +4,25 @@ use std::collections::HashSet;
 
 use bootjack_api::v1;
 use bootjack_api::v1::watch_leases_response::Kind;
-use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::errors::invalid;
+use super::following::{self, Gone, parts, send, too_old};
 use super::lease_filter::Filter;
 use super::lease_message::{known, to_message};
 use super::leases::all;
-use super::reservation_watch::{parts, too_old};
 use crate::catalog::Catalog;
 use crate::model::{Lease, LeaseState};
 use crate::net::now_secs;
 use crate::store::feed::LeaseNote;
 use crate::store::{Snapshot, Store};
 
-/// How many are read at once, and how many may wait for a reader.
-const CHUNK: usize = 256;
+/// How many may wait for a reader.
 const WAITING: usize = 64;
 
-type To = mpsc::Sender<Result<v1::WatchLeasesResponse, Status>>;
+type To = following::To<v1::WatchLeasesResponse>;
 
 /// One stream.
 pub(super) struct Watch {
@@ -38,9 +36,6 @@ pub(super) struct Watch {
     /// Changes up to here may be of leases that fitted when nobody looked.
     resumed_until: u64,
 }
-
-/// Nobody reads any more.
-struct Gone;
 
 /// What resumes a stream after this one.
 pub(super) fn token(store: &Store, sequence: u64) -> String {
@@ -75,14 +70,7 @@ impl Watch {
         self,
         stop: CancellationToken,
     ) -> ReceiverStream<Result<v1::WatchLeasesResponse, Status>> {
-        let (to, stream) = mpsc::channel(WAITING);
-        tokio::spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                _ = self.send_to(to) => {}
-            }
-        });
-        ReceiverStream::new(stream)
+        following::stream(WAITING, stop, |to| self.send_to(to))
     }
 
     async fn send_to(self, to: To) -> Result<(), Gone> {
@@ -104,29 +92,18 @@ impl Watch {
                 fitting.insert(address);
                 if tells_state {
                     let lease = to_message(&state.catalog, &known, now);
-                    send(&to, Ok(message(Kind::Put, Some(lease), String::new()))).await?;
+                    send(&to, message(Kind::Put, Some(lease), String::new())).await?;
                 }
             }
         }
         if tells_state {
             let token = token(&store, state.lease_sequence);
-            send(&to, Ok(message(Kind::Synced, None, token))).await?;
+            send(&to, message(Kind::Synced, None, token)).await?;
         }
         drop(state);
         loop {
-            last.borrow_and_update();
-            let Ok(notes) = store.feed().leases().since(position, CHUNK) else {
-                let why = "the reader is slower than what happens is remembered";
-                return send(&to, Err(too_old(why))).await;
-            };
-            if notes.is_empty() {
-                tokio::select! {
-                    () = to.closed() => return Err(Gone),
-                    changed = last.changed() => if changed.is_err() {
-                        return Ok(());
-                    },
-                }
-            }
+            let ring = store.feed().leases();
+            let notes = following::next(ring, position, &mut last, &to).await?;
             let (catalog, now) = (store.catalog(), now_secs());
             for (at, note) in notes {
                 position = at;
@@ -140,7 +117,7 @@ impl Watch {
                 if is_new || was {
                     let lease = shown(&catalog, kind, &lease, now);
                     let message = message(kind, Some(lease), token(&store, at));
-                    send(&to, Ok(message)).await?;
+                    send(&to, message).await?;
                 }
             }
         }
@@ -197,8 +174,4 @@ fn message(kind: Kind, lease: Option<v1::Lease>, resume_token: String) -> v1::Wa
         lease,
         resume_token,
     }
-}
-
-async fn send(to: &To, message: Result<v1::WatchLeasesResponse, Status>) -> Result<(), Gone> {
-    to.send(message).await.map_err(|_| Gone)
 }

@@ -1,28 +1,27 @@
 //! The stream of reservations. In: which ones, and from where. Out: each change once and in order, out of what the store remembers;
-//! a reader that is slow reads what it missed, until that is no longer remembered.
+//! a reader that is slow reads what it missed, until that is no longer remembered (`following`).
 
 use std::sync::Arc;
 
 use bootjack_api::v1;
 use bootjack_api::v1::watch_reservations_response::Kind;
-use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::convert;
-use super::errors::{invalid, refused};
+use super::errors::invalid;
+use super::following::{self, Gone, parts, send, too_old};
 use super::reservation_filter::Filter;
 use crate::catalog::Catalog;
 use crate::model::Reservation;
 use crate::store::feed::ReservationNote;
 use crate::store::{Snapshot, Store};
 
-/// How many are read at once, and how many may wait for a reader.
-const CHUNK: usize = 256;
+/// How many may wait for a reader.
 const WAITING: usize = 8;
 
-type To = mpsc::Sender<Result<v1::WatchReservationsResponse, Status>>;
+type To = following::To<v1::WatchReservationsResponse>;
 
 /// One stream.
 pub(super) struct Watch {
@@ -34,38 +33,9 @@ pub(super) struct Watch {
     state: Option<Snapshot>,
 }
 
-/// Nobody reads any more.
-struct Gone;
-
 /// What resumes a stream after this revision.
 pub(super) fn token(store: &Store, revision: u64) -> String {
     format!("{revision}.{}", store.feed().origin())
-}
-
-/// OUT_OF_RANGE: what a token asks for is no longer remembered.
-pub(super) fn too_old(why: &str) -> Status {
-    let text = format!("{why}; list again, then watch from the list's resume_token");
-    refused(tonic::Code::OutOfRange, "RESUME_TOKEN_TOO_OLD", &[], &text)
-}
-
-/// INVALID_ARGUMENT: the token is none of ours.
-pub(super) fn foreign(token: &str) -> Status {
-    let token: String = token.chars().take(80).collect();
-    let text = format!(
-        "resume_token `{}` was not made by this server",
-        token.escape_default()
-    );
-    invalid("resume_token", &text)
-}
-
-/// The number and the rest of a token such as `17.ab12cd34`.
-pub(super) fn parts(token: &str) -> Result<(u64, &str), Status> {
-    let parts = token.split_once('.');
-    let is_origin = |word: &str| word.len() == 8 && word.bytes().all(|b| b.is_ascii_hexdigit());
-    match parts.map(|(number, origin)| (number.parse(), origin)) {
-        Some((Ok(number), origin)) if is_origin(origin) => Ok((number, origin)),
-        _ => Err(foreign(token)),
-    }
 }
 
 impl Watch {
@@ -106,14 +76,7 @@ impl Watch {
         self,
         stop: CancellationToken,
     ) -> ReceiverStream<Result<v1::WatchReservationsResponse, Status>> {
-        let (to, stream) = mpsc::channel(WAITING);
-        tokio::spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                _ = self.send_to(to) => {}
-            }
-        });
-        ReceiverStream::new(stream)
+        following::stream(WAITING, stop, |to| self.send_to(to))
     }
 
     async fn send_to(mut self, to: To) -> Result<(), Gone> {
@@ -122,25 +85,13 @@ impl Watch {
             self.send_state(&state, &to).await?;
         }
         loop {
-            last.borrow_and_update();
-            let notes = (self.store.feed().reservations()).since(self.position, CHUNK);
-            let Ok(notes) = notes else {
-                let why = "the reader is slower than what happens is remembered";
-                return send(&to, Err(too_old(why))).await;
-            };
-            if notes.is_empty() {
-                tokio::select! {
-                    () = to.closed() => return Err(Gone),
-                    changed = last.changed() => if changed.is_err() {
-                        return Ok(());
-                    },
-                }
-            }
+            let ring = self.store.feed().reservations();
+            let notes = following::next(ring, self.position, &mut last, &to).await?;
             let catalog = self.store.catalog();
             for (at, note) in notes {
                 self.position = at;
                 if let Some(message) = self.message(&catalog, &note) {
-                    send(&to, Ok(message)).await?;
+                    send(&to, message).await?;
                 }
             }
         }
@@ -156,7 +107,7 @@ impl Watch {
                     revision: signed(reservation.revision),
                     resume_token: String::new(),
                 };
-                send(to, Ok(message)).await?;
+                send(to, message).await?;
             }
         }
         let synced = v1::WatchReservationsResponse {
@@ -165,7 +116,7 @@ impl Watch {
             revision: signed(state.revision),
             resume_token: token(&self.store, state.revision),
         };
-        send(to, Ok(synced)).await
+        send(to, synced).await
     }
 
     fn message(
@@ -191,10 +142,6 @@ impl Watch {
             resume_token: token(&self.store, note.revision),
         })
     }
-}
-
-async fn send(to: &To, message: Result<v1::WatchReservationsResponse, Status>) -> Result<(), Gone> {
-    to.send(message).await.map_err(|_| Gone)
 }
 
 fn signed(revision: u64) -> i64 {

@@ -1,11 +1,9 @@
 //! Groups: what machines with the same labels have in common.
 
-use std::collections::BTreeMap;
-
-use super::Vars;
+use super::{Sorted, Vars};
 
 /// What an operator calls a machine's rack, role or owner, by name.
-pub type Labels = BTreeMap<String, String>;
+pub type Labels = Sorted<String, String>;
 
 /// The longest name and value of a label.
 pub const LONGEST_LABEL: usize = 63;

@@ -84,10 +84,37 @@ impl Serialize for MacAddr {
 
 impl<'de> Deserialize<'de> for MacAddr {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        deserializer.deserialize_str(OfText)
     }
+}
+
+/// Reads one where it stands: a start reads a million.
+struct OfText;
+
+impl serde::de::Visitor<'_> for OfText {
+    type Value = MacAddr;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a MAC address")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<MacAddr, E> {
+        as_written(text).map_or_else(|| text.parse().map_err(E::custom), Ok)
+    }
+}
+
+/// Of the one notation that is written.
+fn as_written(text: &str) -> Option<MacAddr> {
+    let text: &[u8; 17] = text.as_bytes().try_into().ok()?;
+    let digit = |octet: u8| char::from(octet).to_digit(16);
+    let mut octets = [0; 6];
+    for (octet, group) in octets.iter_mut().zip(text.chunks(3)) {
+        *octet = u8::try_from(digit(group[0])? << 4 | digit(group[1])?).ok()?;
+        if group.get(2).is_some_and(|separator| *separator != b':') {
+            return None;
+        }
+    }
+    Some(MacAddr(octets))
 }
 
 #[cfg(test)]
@@ -106,6 +133,25 @@ mod tests {
                 text.parse::<MacAddr>().expect(text).to_string(),
                 "52:54:00:ab:cd:01"
             );
+        }
+    }
+
+    #[test]
+    fn what_is_read_where_it_stands_is_read_like_anywhere() {
+        let read = |text| {
+            use serde::de::value::{Error, StrDeserializer};
+            MacAddr::deserialize(StrDeserializer::<Error>::new(text))
+        };
+        for text in ["52:54:00:ab:cd:01", "52:54:00:AB:CD:01", "5254.00ab.cd01"] {
+            assert_eq!(read(text), Ok(text.parse().expect(text)));
+        }
+        for text in [
+            "52:54:00:ab:cd-01",
+            "52:54:00:ab:cd:0g",
+            "+2:54:00:ab:cd:01",
+        ] {
+            assert!(read(text).is_err(), "{text}");
+            assert_eq!(as_written(text), None, "{text}");
         }
     }
 

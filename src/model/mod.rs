@@ -17,6 +17,7 @@ mod profile;
 mod reservation;
 mod silence;
 mod slices;
+mod sorted;
 mod subnet;
 mod timeline;
 mod uuid;
@@ -40,6 +41,7 @@ pub use reservation::{
 };
 pub use silence::{NakReason, Silence};
 pub use slices::Slices;
+pub use sorted::Sorted;
 pub use subnet::{AddressProbe, ClientPolicy, Pool, Subnet};
 pub use timeline::{Entry, Kind, Subject};
 pub use uuid::{MalformedUuid, Uuid};

@@ -1,12 +1,11 @@
 //! Reservations: a machine's fixed place in the network and what it boots.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Labels, LocalBoot, MacAddr, Move, Options, RequestId, Uuid, hex};
+use super::{Labels, LocalBoot, MacAddr, Move, Options, RequestId, Sorted, Uuid, hex};
 
 /// What an operator wants for one machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,10 +43,10 @@ pub struct Reservation {
     pub updated_secs: u64,
     /// The call that made it, if that said who it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request: Option<RequestId>,
+    pub request: Option<Box<RequestId>>,
     /// The last change that gave its machine another address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub moved: Option<Move>,
+    pub moved: Option<Box<Move>>,
 }
 
 /// What a machine is known by beside its first MAC. Each belongs to one reservation alone.
@@ -72,7 +71,7 @@ pub struct Identities {
 pub struct Octets(pub Vec<u8>);
 
 /// Variables by name, in a fixed order.
-pub type Vars = BTreeMap<String, Var>;
+pub type Vars = Sorted<String, Var>;
 
 /// The value of one variable of a template.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,7 +82,7 @@ pub enum Var {
     Number(f64),
     Text(String),
     List(Vec<Var>),
-    Map(BTreeMap<String, Var>),
+    Map(Sorted<String, Var>),
 }
 
 /// Where the value of a variable is read from when it is needed; written as a map with this one key.

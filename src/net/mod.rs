@@ -3,6 +3,7 @@
 
 pub mod arp;
 mod batch;
+pub mod followed;
 pub mod icmp;
 mod reserve;
 pub mod tls;

@@ -2,8 +2,7 @@
 //! that are no PEM, and a key that is not the certificate's; what was good before stays.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
@@ -12,6 +11,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use thiserror::Error;
+
+use super::followed::Followed;
 
 /// A certificate or a key that cannot be used.
 #[derive(Debug, Error)]
@@ -79,29 +80,26 @@ pub struct Place {
 pub struct Shown {
     place: Place,
     current: ArcSwap<CertifiedKey>,
-    seen: Mutex<Seen>,
+    files: Followed,
 }
 
 impl Shown {
     pub fn read(place: Place) -> Result<Self, BadCertificate> {
-        let seen = Seen::of([&place.certificate, &place.key]);
+        let files = vec![place.certificate.clone(), place.key.clone()];
+        let (files, found) = Followed::read(files, || read(&place))?;
         Ok(Self {
-            current: ArcSwap::from_pointee(read(&place)?),
-            seen: Mutex::new(seen),
+            current: ArcSwap::from_pointee(found),
+            files,
             place,
         })
     }
 
     /// Reads the files again if they have changed; says whether they had. The last good certificate is shown in any case.
     pub fn follow(&self) -> Result<bool, BadCertificate> {
-        let now = Seen::of([&self.place.certificate, &self.place.key]);
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if *seen == now {
-            return Ok(false);
-        }
-        *seen = now;
-        self.current.store(Arc::new(read(&self.place)?));
-        Ok(true)
+        let found = self.files.follow(|| read(&self.place))?;
+        let has_changed = found.is_some();
+        (found.into_iter()).for_each(|found| self.current.store(Arc::new(found)));
+        Ok(has_changed)
     }
 }
 
@@ -130,19 +128,4 @@ pub fn expiry(file: &Path) -> Result<u64, String> {
     let found = CertificateDer::from_pem_file(file).map_err(|error| said(&error))?;
     let (_, parsed) = X509Certificate::from_der(&found).map_err(|error| said(&error))?;
     Ok(u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or_default())
-}
-
-/// How files were when they were looked at: whether they are others now is seen without reading them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seen(Vec<Option<(u64, u64, SystemTime)>>);
-
-impl Seen {
-    pub fn of<'a>(files: impl IntoIterator<Item = &'a PathBuf>) -> Self {
-        use std::os::unix::fs::MetadataExt as _;
-        let look = |file: &PathBuf| {
-            let found = std::fs::metadata(file).ok()?;
-            Some((found.ino(), found.len(), found.modified().ok()?))
-        };
-        Self(files.into_iter().map(look).collect())
-    }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::commit::may_hold;
 use super::{Backend, Opened, RecordChange, StoreError, machines};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Work};
 use crate::model::Lease;
 
 /// What a store begins with.
@@ -36,13 +36,21 @@ pub(super) fn assemble(
     }
 }
 
+/// Does both on two threads.
+fn at_once(one: Work, other: Work) {
+    std::thread::scope(|scope| {
+        scope.spawn(one);
+        other();
+    });
+}
+
 fn read(
     backend: &mut dyn Backend,
     catalog: Catalog,
     now_secs: u64,
 ) -> Result<(Assembled, Vec<RecordChange>), StoreError> {
     let records = backend.load()?;
-    let (catalog, set_aside) = catalog.loaded(records.reservations);
+    let (catalog, set_aside) = catalog.loaded(records.reservations, at_once);
     let mut opened = Opened {
         set_aside,
         ..Opened::default()

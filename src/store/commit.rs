@@ -34,7 +34,7 @@ pub(super) struct Committer {
     pub(super) shared: Arc<Shared>,
     pub(super) revision: u64,
     /// Reservations that are on disk and not in the catalog; they can only be deleted.
-    pub(super) set_aside: Vec<Reservation>,
+    pub(super) set_aside: Vec<Arc<Reservation>>,
 }
 
 /// The state that a batch of jobs works towards.
@@ -313,7 +313,7 @@ impl Committer {
                     }
                     draft.write(RecordChange::DeleteReservation(id.clone()), revision);
                     machines::forget(draft, id);
-                    return Ok(Written::of(reservation.clone()));
+                    return Ok(Written::of((**reservation).clone()));
                 }
             }
         }

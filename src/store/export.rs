@@ -310,7 +310,7 @@ pub fn read(from: impl BufRead) -> Result<Records, ReadError> {
 
 /// What makes these records of nothing.
 pub(super) fn changes(records: &Records) -> impl Iterator<Item = RecordChange> {
-    let reservations = records.reservations.iter().cloned();
+    let reservations = records.reservations.iter().map(|own| (**own).clone());
     let leases = records.leases.iter().cloned();
     let machines = records.machines.iter().cloned();
     (reservations.map(RecordChange::PutReservation))
@@ -349,7 +349,7 @@ mod tests {
             circuit_id: None,
         };
         Records {
-            reservations: vec![reservation],
+            reservations: vec![reservation.into()],
             leases: vec![lease(9), lease(100)],
             machines: vec![Machine::idle("node-1", 3)],
             revision: 8,

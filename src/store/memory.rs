@@ -1,5 +1,7 @@
 //! A backend that keeps nothing beyond its own life: for tests, and for looking at a configuration without touching a disk.
 
+use std::sync::Arc;
+
 use super::{Backend, RecordChange, Records, StoreError};
 
 /// Records in memory.
@@ -31,7 +33,7 @@ impl Backend for Memory {
             match change {
                 RecordChange::PutReservation(new) => {
                     reservations.retain(|old| old.id != new.id);
-                    reservations.push(new.clone());
+                    reservations.push(Arc::new(new.clone()));
                 }
                 RecordChange::DeleteReservation(id) => reservations.retain(|old| old.id != *id),
                 RecordChange::PutLease(new) => {

@@ -11,6 +11,7 @@ mod acknowledged;
 mod assemble;
 pub mod care;
 mod commit;
+mod decoding;
 pub mod etcd;
 pub mod export;
 pub mod feed;
@@ -57,7 +58,7 @@ const WAITING_JOBS: usize = 1024;
 /// What a backend keeps.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Records {
-    pub reservations: Vec<Reservation>,
+    pub reservations: Vec<Arc<Reservation>>,
     pub leases: Vec<Lease>,
     pub machines: Vec<Machine>,
     /// The last revision given out.
@@ -70,9 +71,7 @@ impl Records {
         let own = (now.catalog.reservations(None)).filter(|own| own.source == Source::Api);
         let leases = (now.bindings.iter()).filter(|lease| lease.state != LeaseState::Offered);
         Self {
-            reservations: (own.map(|own| (**own).clone()))
-                .chain(now.aside.iter().cloned())
-                .collect(),
+            reservations: own.chain(now.aside.iter()).cloned().collect(),
             leases: leases.cloned().collect(),
             machines: (now.catalog.machines())
                 .map(|machine| (**machine).clone())
@@ -260,7 +259,7 @@ pub struct Snapshot {
     pub catalog: Arc<Catalog>,
     pub bindings: Bindings,
     /// Reservations that are kept and not followed.
-    pub aside: Arc<Vec<Reservation>>,
+    pub aside: Arc<Vec<Arc<Reservation>>>,
     /// How far the feed of reservations was, and that of leases.
     pub revision: u64,
     pub lease_sequence: u64,
@@ -270,7 +269,7 @@ pub struct Snapshot {
 #[derive(Debug, Default)]
 pub struct Opened {
     /// Reservations that contradict the configuration: kept, not followed.
-    pub set_aside: Vec<(Reservation, Refusal)>,
+    pub set_aside: Vec<(Arc<Reservation>, Refusal)>,
     /// Leases of addresses that the configuration file reserves for another machine.
     pub revoked: Vec<Lease>,
 }
@@ -283,7 +282,7 @@ struct Shared {
     /// Held by whoever reads profiles to put them in place.
     profiles_turn: tokio::sync::Mutex<()>,
     /// Reservations that are kept and not followed.
-    aside: ArcSwap<Vec<Reservation>>,
+    aside: ArcSwap<Vec<Arc<Reservation>>>,
     health: ArcSwap<Health>,
     /// While the backend is away: the leases that it keeps.
     kept: ArcSwapOption<Bindings>,

@@ -12,7 +12,7 @@ use super::journal::{self, Found};
 use super::layout::{Chain, Files, Layout};
 use super::local::Latest;
 use super::sled::Database;
-use super::{Records, acknowledged, record, snapshot};
+use super::{Records, acknowledged, decoding, record, snapshot};
 
 const REPAIR: &str =
     "see what can be saved with: bootjackd store verify, then repair; or restore a backup";
@@ -83,20 +83,15 @@ fn load(
     }
     let mut ahead = snapshot::latest(layout, &journals)?;
     ahead.extend(newest);
-    let mut records = Records::default();
-    let mut decode = |key: &[u8], value: &[u8]| {
-        record::decode(key, value, &mut records)
-            .map_err(|problem| format!("record {}: {problem}", key.escape_ascii()))
-    };
-    database.each(|key, value| match ahead.contains_key(key) {
-        true => Ok(()),
-        false => decode(key, value),
+    let records = decoding::decoded(|to| {
+        database.each(|key, value| match ahead.contains_key(key) {
+            true => Ok(()),
+            false => to.put(key, value),
+        })?;
+        let ahead = ahead.iter();
+        let mut there = ahead.filter_map(|(key, value)| Some((key, value.as_ref()?)));
+        there.try_for_each(|(key, value)| to.put(key, value))
     })?;
-    for (key, value) in &ahead {
-        if let Some(value) = value {
-            decode(key, value)?;
-        }
-    }
     if records.revision < acknowledged {
         return Err(behind(records.revision, acknowledged));
     }

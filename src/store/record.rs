@@ -9,6 +9,7 @@
 //! | `revision` | version octet, then the number as JSON |
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -43,7 +44,9 @@ pub(super) fn decode(key: &[u8], octets: &[u8], records: &mut Records) -> Result
     if key.starts_with(LEASE) {
         records.leases.push(parse::<Lease>(octets)?);
     } else if key.starts_with(RESERVATION) {
-        records.reservations.push(parse::<Reservation>(octets)?);
+        records
+            .reservations
+            .push(Arc::new(parse::<Reservation>(octets)?));
     } else if key.starts_with(MACHINE) {
         records.machines.push(parse::<Machine>(octets)?);
     } else if key == REVISION {
@@ -206,13 +209,13 @@ mod tests {
         let octets = [&[1], &reservation[..]].concat();
         decode(b"reservation/node-1", &octets, &mut records).expect("decodes");
         let read = records.reservations.pop().expect("one");
-        let (_, written) = encode(&RecordChange::PutReservation(read)).expect("encodes");
+        let (_, written) = encode(&RecordChange::PutReservation((*read).clone())).expect("encodes");
         assert_eq!(written, Some(octets));
         let labelled = br#"{"id":"n","mac":"52:54:00:00:00:01","address":null,"hostname":null,"profile":null,"vars":{},"labels":{"rack":"r1"},"source":"api","revision":7,"created_secs":1,"updated_secs":2}"#;
         let octets = [&[1], &labelled[..]].concat();
         decode(b"reservation/n", &octets, &mut records).expect("decodes");
         let read = records.reservations.pop().expect("one");
-        let (_, written) = encode(&RecordChange::PutReservation(read)).expect("encodes");
+        let (_, written) = encode(&RecordChange::PutReservation((*read).clone())).expect("encodes");
         assert_eq!(written, Some(octets));
     }
 
@@ -245,7 +248,7 @@ mod tests {
         octets.extend_from_slice(reservation);
         decode(b"reservation/n", &octets, &mut records).expect("decodes");
         let read = records.reservations.pop().expect("one");
-        let (_, written) = encode(&RecordChange::PutReservation(read)).expect("encodes");
+        let (_, written) = encode(&RecordChange::PutReservation((*read).clone())).expect("encodes");
         assert_eq!(written, Some(octets));
         let octets = [&[1], &lease[..]].concat();
         decode(b"lease/\xc6\x12\x00\x64", &octets, &mut records).expect("decodes");

@@ -2,6 +2,7 @@
 //! like one's own.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::commit::{Committer, Draft, may_hold};
 use super::feed::LeaseNote;
@@ -106,8 +107,9 @@ impl Committer {
         }
         // What stood aside may fit now.
         let aside = std::mem::take(&mut self.set_aside);
-        for new in changed.into_values().flatten().chain(aside) {
-            match draft.catalog.with(&Change::Create(new.clone())) {
+        let changed = changed.into_values().flatten().map(Arc::new);
+        for new in changed.chain(aside) {
+            match draft.catalog.with(&Change::Create((*new).clone())) {
                 Ok(next) => {
                     draft.touched.extend(new.address);
                     draft.catalog = next;
@@ -147,9 +149,8 @@ impl Committer {
             .filter(|address| !leases.contains(address));
         changes.extend(gone.map(RecordChange::DeleteLease));
         changes.extend(
-            all.reservations
-                .into_iter()
-                .map(RecordChange::PutReservation),
+            (all.reservations.into_iter())
+                .map(|own| RecordChange::PutReservation(Arc::unwrap_or_clone(own))),
         );
         changes.extend(all.machines.into_iter().map(RecordChange::PutMachine));
         changes.extend(all.leases.into_iter().map(RecordChange::PutLease));

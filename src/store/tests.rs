@@ -229,7 +229,7 @@ async fn a_stored_reservation_that_the_configuration_contradicts_is_kept_but_not
     let mut contradicting = node(1);
     contradicting.mac = Some(mac(7));
     let records = Records {
-        reservations: vec![contradicting, node(2)],
+        reservations: vec![contradicting.into(), node(2).into()],
         leases: vec![
             lease(1, 7, LeaseState::Bound),
             lease(100, 8, LeaseState::Bound),
@@ -356,7 +356,7 @@ async fn where_a_machine_stands_is_there_after_opening_again() {
 #[tokio::test]
 async fn a_database_without_machines_opens_and_nothing_in_it_is_armed() {
     let records = Records {
-        reservations: vec![to_install(1)],
+        reservations: vec![to_install(1).into()],
         revision: 3,
         ..Records::default()
     };
@@ -392,10 +392,10 @@ async fn a_state_that_cannot_be_written_is_not_taken() {
 
 fn requested(n: u8, request: &str, digest: &str) -> Reservation {
     Reservation {
-        request: Some(crate::model::RequestId {
+        request: Some(Box::new(crate::model::RequestId {
             id: request.to_owned(),
             digest: digest.to_owned(),
-        }),
+        })),
         ..node(n)
     }
 }

@@ -461,6 +461,20 @@ fn a_flood_of_connections_without_a_handshake_keeps_nobody_out() {
     api.create(api::node(2)).expect("it may");
     lab.service
         .wait_for("refused", |line| line["reason"] == "TOO_MANY_CONNECTIONS");
+    // Of one address that goes on, the log tells a line a second and no more.
+    let more = (0..300).map(|_| api::connect_from(&lab.client, "198.18.0.20", TLS));
+    let more: Vec<_> = more.flatten().collect();
+    lab.is_answered(&Proof::Certificate(&lab.authority, "ci"));
+    let is_told = |line: &&serde_json::Value| {
+        let from = line["from"].as_str().unwrap_or_default();
+        line["message"] == "refused" && from.starts_with("198.18.0.20:")
+    };
+    let told = lab.service.log().iter().filter(is_told).count();
+    assert!(
+        told < more.len() / 2,
+        "{told} lines for {} connections",
+        more.len()
+    );
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! Our client of etcd against etcd itself: transactions, leases, watches over lost connections, certificates and passwords.
 
-use std::path::Path;
 use std::time::Duration;
 
 use bootjackd::store::etcd::{
@@ -8,7 +7,7 @@ use bootjackd::store::etcd::{
 };
 use bytes::Bytes;
 
-use crate::support::etcd::{Cluster, Etcd, Switch};
+use crate::support::etcd::{Cluster, Etcd, Switch, certificates, with_tls};
 use crate::support::netns::Netns;
 
 /// A hang is a failure; this only bounds how long one is waited for.
@@ -266,45 +265,13 @@ fn calls_go_to_the_next_server_where_one_is_dead_hangs_or_is_cut_off() {
     });
 }
 
-/// PEM files: who signs, and a certificate for 127.0.0.1 and for a client of this name.
-fn certificates(dir: &Path) -> (Vec<u8>, (Vec<u8>, Vec<u8>)) {
-    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-    let mut ca = CertificateParams::new(Vec::new()).expect("sound");
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    ca.distinguished_name.push(DnType::CommonName, "test CA");
-    let ca_key = KeyPair::generate().expect("a key");
-    let ca_certificate = ca.self_signed(&ca_key).expect("signed");
-    let issuer = Issuer::new(ca, ca_key);
-    let issue = |name: &str| {
-        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("sound");
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &issuer).expect("signed");
-        (
-            certificate.pem().into_bytes(),
-            key.serialize_pem().into_bytes(),
-        )
-    };
-    let (server, server_key) = issue("server");
-    std::fs::write(dir.join("ca.pem"), ca_certificate.pem()).expect("written");
-    std::fs::write(dir.join("server.pem"), server).expect("written");
-    std::fs::write(dir.join("server.key"), server_key).expect("written");
-    (ca_certificate.pem().into_bytes(), issue("replica"))
-}
-
 #[test]
 fn who_has_no_certificate_or_trusts_another_signer_gets_nowhere() {
     let netns = Netns::new("etcd");
     let mut made = None;
     let etcd = Etcd::start_with(&netns, |dir| {
         made = Some(certificates(dir));
-        let file = |name: &str| dir.join(name).display().to_string();
-        vec![
-            format!("--cert-file={}", file("server.pem")),
-            format!("--key-file={}", file("server.key")),
-            format!("--trusted-ca-file={}", file("ca.pem")),
-            "--client-cert-auth".to_owned(),
-        ]
+        with_tls(dir)
     });
     let (ca, identity) = made.expect("made");
     let elsewhere = tempfile::tempdir().expect("a directory");

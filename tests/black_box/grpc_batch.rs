@@ -57,6 +57,31 @@ fn ten_thousand_are_made_in_one_call_and_are_there_after_a_kill() {
 }
 
 #[test]
+fn a_reservation_that_holds_a_file_is_refused_by_its_field_and_in_a_batch_by_its_place() {
+    let lab = Lab::new("");
+    let mut large = node(12);
+    let value = text(&"x".repeat(300 << 10));
+    large.vars.insert("initrd".to_owned(), value);
+    let refused = lab.api.create(large.clone()).expect_err("300 KiB");
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    let said = refused.message();
+    assert!(said.starts_with("vars: it takes 3072"), "{said}");
+    let at_most = "which has at most 262144; put files in a profile, or name an artefact";
+    assert!(said.ends_with(at_most), "{said}");
+    assert_eq!(details(&refused).0, ["vars"]);
+    lab.api.create(node(13)).expect("created");
+    let update = Reservation {
+        name: "reservations/node-13".to_owned(),
+        ..large.clone()
+    };
+    let refused = lab.api.update(&["vars"], update).expect_err("300 KiB");
+    assert_eq!(details(&refused).0, ["vars"]);
+    let refused = batch(&lab, vec![node(14), large], "", false).expect_err("300 KiB");
+    assert_eq!(details(&refused).0, ["requests[1].reservation.vars"]);
+    assert_eq!(lab.api.names(), ["reservations/node-13"]);
+}
+
+#[test]
 fn of_a_batch_with_faults_nothing_is_made_and_each_is_named() {
     let lab = Lab::new("");
     lab.api.create(node(12)).expect("nothing in the way");

@@ -208,11 +208,11 @@ fn a_reader_that_is_too_slow_is_told_so_and_holds_nobody_up() {
             .await?
             .into_inner();
         // 64 MiB of changes are remembered; the reader reads none of these.
-        for round in 0..40 {
+        for round in 0..480 {
             let mut large = node(12);
             large
                 .vars
-                .insert("v".to_owned(), text(&"x".repeat(3 << 20)));
+                .insert("v".to_owned(), text(&"x".repeat(250 << 10)));
             large
                 .vars
                 .insert("round".to_owned(), text(&round.to_string()));

@@ -373,3 +373,114 @@ fn a_disk_that_is_read_only_is_said_in_one_sentence_and_nothing_is_lost() {
     disk.remount("rw");
     assert_eq!(lab.has_everything(), None);
 }
+
+/// An ext4 file system in a file, mounted by a loop device; unmounted when dropped.
+struct Disk {
+    image: PathBuf,
+    at: PathBuf,
+}
+
+impl Disk {
+    /// None, and why in the tests' output, where this kernel or whose tests these are has no loop devices: user namespaces have none.
+    fn mounted(image: PathBuf, at: PathBuf) -> Option<Self> {
+        let file = std::fs::File::create(&image).expect("made");
+        file.set_len(64 << 20).expect("it is sparse");
+        let made = Command::new("mkfs.ext4").arg("-q").arg(&image).output();
+        let made = made.expect("mkfs.ext4 runs; install e2fsprogs");
+        assert!(made.status.success(), "{}", said(&made));
+        std::fs::create_dir_all(&at).expect("made");
+        let disk = Self { image, at };
+        match disk.mount() {
+            Ok(()) => Some(disk),
+            Err(why) => {
+                eprintln!("left out: no file system can be mounted from a file here: {why}");
+                None
+            }
+        }
+    }
+
+    fn mount(&self) -> Result<(), String> {
+        let mut command = Command::new("mount");
+        command.args(["-t", "ext4", "-o", "loop,errors=remount-ro"]);
+        let done = command.arg(&self.image).arg(&self.at).output();
+        let done = done.expect("mount runs");
+        done.status
+            .success()
+            .then_some(())
+            .ok_or_else(|| said(&done))
+    }
+
+    /// Has the kernel find an error on it, after which nothing more is written.
+    fn breaks(&self) {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").expect("Linux");
+        let at = self.at.display().to_string();
+        let line = mounts
+            .lines()
+            .find(|line| line.split(' ').nth(1) == Some(&at));
+        let device = line.and_then(|line| line.strip_prefix("/dev/")?.split(' ').next());
+        let switch = format!("/sys/fs/ext4/{}/trigger_fs_error", device.expect("mounted"));
+        std::fs::write(switch, "a test").expect("the kernel has the switch");
+    }
+
+    fn unmount(&self) {
+        let done = Command::new("umount").arg(&self.at).output();
+        let done = done.expect("umount runs");
+        assert!(done.status.success(), "{}", said(&done));
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.at).output();
+    }
+}
+
+#[test]
+fn a_disk_that_turns_read_only_while_it_serves_refuses_writes_and_answers_who_is_known() {
+    let mut lab = Lab::new();
+    let Some(disk) = Disk::mounted(lab.home.path().join("disk.img"), lab.data()) else {
+        return;
+    };
+    lab.filled();
+    let service = lab.start();
+    let api = Api::unix(&lab.home);
+    api.create(node(13)).expect("created");
+    disk.breaks();
+    let refused = api.create(node(14)).expect_err("nothing can be written");
+    assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused:?}");
+    let why = "the store cannot be written; the log of bootjackd says why; nothing was changed";
+    assert_eq!(refused.message(), why);
+    let is_it = |line: &Value| line.to_string().contains("Read-only file system");
+    service.wait_for("failed", |line| line["about"] == "store" && is_it(line));
+    let gone = api
+        .delete("reservations/node-13", "")
+        .expect_err("nor deleted");
+    assert_eq!(gone.code(), tonic::Code::Unavailable, "{gone:?}");
+    // What is known is answered: a reserved machine is offered its address, and a list has all that was acknowledged.
+    assert_eq!(api.names().len(), 4);
+    let discover = Packet::discover([0x52, 0x54, 0, 0, 0, 13]);
+    let offer = lab.segment.ask(&discover);
+    assert_eq!(offer.yiaddr(), Ipv4Addr::new(198, 18, 0, 13));
+    // It cannot promise what it cannot keep, and says why.
+    let request = Packet::selecting(&offer);
+    lab.segment.send(&request);
+    lab.segment
+        .expect_silence(&service, &request, "store_failed");
+    drop(api);
+    service.kill();
+
+    disk.unmount();
+    disk.mount().expect("it can be mounted anew");
+    let service = lab.start();
+    let api = Api::unix(&lab.home);
+    assert_eq!(
+        api.names().len(),
+        4,
+        "nothing that was acknowledged is lost"
+    );
+    api.create(node(14)).expect("written again");
+    drop(api);
+    assert_eq!(service.terminate().0.code(), Some(0));
+    let verified = store(&lab.data(), &["verify"]);
+    assert_eq!(verified.status.code(), Some(0), "{}", said(&verified));
+}

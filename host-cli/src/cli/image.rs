@@ -1,20 +1,27 @@
 //! `bootjack image` and `bootjack disk`, as they are typed.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use crate::disk::export::Form;
 use crate::images::DiskFormat;
+use crate::images::digest::Digest;
 use crate::images::store::check_name;
 use crate::labfile::parse_size;
-use crate::qemu::Arch;
+use crate::qemu::{Arch, Firmware};
 
 /// What is done with the images that are kept.
 #[derive(Debug, Subcommand)]
 pub enum KeptCommand {
     /// List the images that are here
     #[command(visible_alias = "ls")]
-    List,
+    List {
+        /// Those that can be had by name, instead
+        #[arg(long)]
+        available: bool,
+    },
 
     /// Show one, and the disks that lie on top of it
     Show {
@@ -25,6 +32,12 @@ pub enum KeptCommand {
         #[arg(long, value_enum)]
         arch: Option<Arch>,
     },
+
+    /// Get an image from the network: by its name in `image list --available`, or by its URL
+    ///
+    /// A transfer that breaks off goes on with the same command. The file is held against its digest; without one, it is got only
+    /// with --allow-unverified. Proxies are taken from ALL_PROXY, HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
+    Pull(PullArgs),
 
     /// Take a file in: a qcow2, raw, vmdk or vdi disk, or a Vagrant box or OVA with one
     ///
@@ -51,6 +64,44 @@ pub enum KeptCommand {
 
     /// Remove what no name and no disk needs: what was replaced, and what stopped commands have left
     Prune,
+}
+
+#[derive(Debug, Args)]
+pub struct PullArgs {
+    #[arg(value_name = "NAME|URL")]
+    pub what: String,
+
+    /// Of which machines; without it, of machines like this computer
+    #[arg(long, value_enum)]
+    pub arch: Option<Arch>,
+
+    /// What it is called here; without it, as in the list, or as the file is
+    #[arg(long, value_parser = name)]
+    pub name: Option<String>,
+
+    /// What the file has to be: SHA-256 or SHA-512 in hexadecimal
+    #[arg(long, value_name = "DIGEST", value_parser = digest)]
+    pub digest: Option<Digest>,
+
+    /// A file of checksums that names the file, such as SHA256SUMS, over HTTPS
+    #[arg(long, value_name = "URL", conflicts_with = "digest")]
+    pub checksums: Option<String>,
+
+    /// Get it though nobody vouches for it
+    #[arg(long, conflicts_with_all = ["digest", "checksums"])]
+    pub allow_unverified: bool,
+
+    /// What it has to be; wanted for raw disks without a partition table
+    #[arg(long, value_enum)]
+    pub format: Option<DiskFormat>,
+
+    /// Put it in the place of the image that has the name
+    #[arg(long)]
+    pub replace: bool,
+
+    /// How long the server may be silent
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = super::duration)]
+    pub stall_timeout: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -138,6 +189,9 @@ pub enum DiskCommand {
         command: SnapshotCommand,
     },
 
+    /// Make a file for others of a disk and all that lies beneath it: a disk of another format, or a Vagrant box
+    Export(ExportArgs),
+
     /// Make a second disk with the same content, by the file system where it can do that without a copy
     Clone {
         #[arg(value_name = "FILE")]
@@ -153,6 +207,53 @@ pub enum DiskCommand {
     },
 }
 
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Path of a disk, or name of an image
+    #[arg(value_name = "DISK|IMAGE")]
+    pub from: String,
+
+    /// What to make
+    #[arg(long, value_enum)]
+    pub format: Form,
+
+    /// The file to make; there must be none
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+
+    /// Pack a qcow2 file, which takes time and saves room
+    #[arg(long)]
+    pub pack: bool,
+
+    /// What the disk is, if it is raw and without a partition table
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub from_format: Option<DiskFormat>,
+
+    /// Of which machines it is; without it, of machines like this computer, or as the image says
+    #[arg(long, value_enum)]
+    pub arch: Option<Arch>,
+
+    /// Of a box: what its machine is called; without it, as the file is
+    #[arg(long, value_parser = name)]
+    pub name: Option<String>,
+
+    /// Of a box: what its machine boots from
+    #[arg(long, value_enum, default_value = "uefi")]
+    pub firmware: Firmware,
+
+    /// Of a box: processors of its machine
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub cpus: u32,
+
+    /// Of a box: memory of its machine
+    #[arg(long, default_value = "2GiB", value_parser = parse_size)]
+    pub memory: u64,
+
+    /// Of a box: whom Vagrant logs in as, with its own key unless that user's Vagrantfile says otherwise
+    #[arg(long, default_value = "vagrant")]
+    pub user: String,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum SnapshotCommand {
     /// Keep the state of now
@@ -164,6 +265,10 @@ pub enum SnapshotCommand {
     /// List what is kept
     #[command(visible_alias = "ls")]
     List { file: PathBuf },
+}
+
+fn digest(text: &str) -> Result<Digest, String> {
+    text.parse()
 }
 
 fn name(text: &str) -> Result<String, String> {

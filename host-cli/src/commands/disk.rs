@@ -1,18 +1,21 @@
 //! `bootjack disk …`: disks of machines, for people and programs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
+use clap::ValueEnum as _;
 use serde_json::{Value as Json, json};
 
-use crate::cli::{DiskCommand, Format, SnapshotCommand};
+use crate::cli::{DiskCommand, ExportArgs, Format, SnapshotCommand};
 use crate::client::block_on;
 use crate::commands::image;
+use crate::disk::export::{self, Machine, Wanted};
 use crate::disk::qemu_img::Snapshot;
 use crate::disk::{self, Info, SnapshotVerb};
 use crate::exit::Failure;
 use crate::images::Store;
 use crate::output::{self, Style};
+use crate::qemu::Arch;
 
 pub fn run(command: DiskCommand, format: Format) -> Result<(), Failure> {
     block_on(async {
@@ -52,6 +55,7 @@ pub fn run(command: DiskCommand, format: Format) -> Result<(), Failure> {
                 disk::resize(&file, says, size, shrink).await?;
                 say_made(&file, says, format).await
             }
+            DiskCommand::Export(args) => export(args, format).await,
             DiskCommand::Snapshot { command } => snapshot(command, format).await,
             DiskCommand::Clone {
                 file,
@@ -64,6 +68,44 @@ pub fn run(command: DiskCommand, format: Format) -> Result<(), Failure> {
             }
         }
     })
+}
+
+async fn export(args: ExportArgs, format: Format) -> Result<(), Failure> {
+    let store = Store::usual()?;
+    let (from, says, arch) = match store.named(&args.from, args.arch)? {
+        Some(image) => (image.path, Some(image.format), image.arch),
+        None => (PathBuf::from(&args.from), args.from_format, None),
+    };
+    let arch = args.arch.or(arch).or_else(Arch::of_host);
+    let name = match (args.name, args.format.is_box()) {
+        (Some(name), _) => name,
+        (None, true) => image::name_of(&args.to)?,
+        (None, false) => String::new(),
+    };
+    let wanted = Wanted {
+        form: args.format,
+        pack: args.pack,
+        machine: Machine {
+            name,
+            arch: arch.unwrap_or(Arch::X86_64),
+            firmware: args.firmware,
+            cpus: args.cpus,
+            memory_mib: u32::try_from(args.memory >> 20).unwrap_or(u32::MAX),
+            user: args.user,
+        },
+    };
+    export::export(&store, &from, says, &args.to, &wanted).await?;
+    let metadata = std::fs::metadata(&args.to).map_err(Failure::io("read", &args.to))?;
+    let form = args.format.to_possible_value();
+    let form = form.as_ref().map_or("", |form| form.get_name());
+    output::answer(
+        format,
+        || json!({ "file": args.to, "format": form, "size_bytes": metadata.len() }),
+        || {
+            let size = output::size(metadata.len());
+            format!("made {}: {form}, {size}", args.to.display())
+        },
+    )
 }
 
 /// What the file is now.

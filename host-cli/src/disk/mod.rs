@@ -5,6 +5,7 @@
 //! `chain` reads what lies beneath; `qemu_img` makes command lines; `export` makes files for others.
 
 pub mod chain;
+pub mod export;
 pub mod qemu_img;
 
 use std::fs::{self, File};

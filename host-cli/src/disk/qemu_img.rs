@@ -204,7 +204,11 @@ fn complaint(stderr: &[u8]) -> Failure {
             format!("{text}; stop the machine first: {line}"),
         );
     }
-    Failure::new(Exit::Failed, format!("qemu-img: {line}"))
+    let next = match line.contains("No space left on device") {
+        true => "; make room, such as with: bootjack image prune, and try again",
+        false => "",
+    };
+    Failure::new(Exit::Failed, format!("qemu-img: {line}{next}"))
 }
 
 #[cfg(test)]
@@ -268,7 +272,7 @@ mod tests {
         let failure = complaint(b"qemu-img: error while writing: No space left on device\n");
         assert_eq!(
             failure.message,
-            "qemu-img: error while writing: No space left on device"
+            "qemu-img: error while writing: No space left on device; make room, such as with: bootjack image prune, and try again"
         );
     }
 }

@@ -138,7 +138,10 @@ fn a_clone_lies_on_top_of_the_same_image_and_keeps_it_there() {
         cloud_init: None,
         replace: false,
     };
-    let base = block_on(crate::images::import::file(&at.store, &path, None, facts)).unwrap();
+    let base = block_on(crate::images::import::file(
+        &at.store, &path, None, None, facts,
+    ))
+    .unwrap();
     let (disk, copy) = (at.path("disk.qcow2"), at.path("copy.qcow2"));
     block_on(overlay(&at.store, &base, &disk, None)).unwrap();
     block_on(clone(&at.store, &disk, None, &copy)).unwrap();

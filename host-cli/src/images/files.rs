@@ -39,6 +39,20 @@ pub fn move_new(from: &Path, to: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Makes `to` the same file as `from`, in place of what is there; by way of `new`, which is nobody else's.
+pub fn put(from: &Path, new: &Path, to: &Path) -> Result<(), Failure> {
+    let _ = fs::remove_file(new);
+    // A file system without links: the file moves.
+    fs::hard_link(from, new)
+        .or_else(|_| fs::rename(from, new))
+        .and_then(|()| fs::rename(new, to))
+        .map_err(Failure::io("write", to))?;
+    // Of two names of one file, rename leaves both.
+    let _ = fs::remove_file(new);
+    sync_directory_of(to);
+    Ok(())
+}
+
 /// The refusal to replace a file.
 pub fn exists(path: &Path) -> Failure {
     let text = format!(
@@ -99,7 +113,7 @@ fn share(_: &File, _: &File) -> bool {
 
 /// Copies to the end, at most `limit` octets; zeros become holes. `copied` sees every octet. Returns how many there were.
 pub fn copy_sparse(
-    from: &mut impl Read,
+    from: &mut dyn Read,
     to: &mut File,
     limit: u64,
     mut copied: impl FnMut(&[u8]),
@@ -136,7 +150,7 @@ pub enum CopyError {
 }
 
 /// As much as there is room for, or is left.
-fn fill(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+fn fill(from: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut length = 0;
     while length < buffer.len() {
         match from.read(&mut buffer[length..]) {

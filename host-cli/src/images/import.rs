@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use super::archive;
 use super::digest::{Algorithm, Digest, Hasher, read_through};
 use super::files::{self, CopyError};
 use super::format::{self, Disk, DiskFormat};
@@ -17,32 +18,60 @@ use crate::exit::{Exit, Failure};
 /// A disk is not larger than that, packed or not, unless its owner says so.
 pub const SIZE_MAX: u64 = 1 << 40;
 
-/// Copies the file; it is not needed afterwards.
+/// Copies the file, or of a Vagrant box or OVA the disk in it; it is not needed afterwards. `member` is the disk of an archive that
+/// has several.
 pub async fn file(
     store: &Store,
     path: &Path,
     says: Option<DiskFormat>,
+    member: Option<&str>,
     facts: Facts,
 ) -> Result<Image, Failure> {
+    if archive::is_one(path)? {
+        return from_archive(store, path, says, member, facts).await;
+    }
+    if member.is_some() {
+        let text = format!(
+            "{}: wanted a Vagrant box or OVA for --member",
+            path.display()
+        );
+        return Err(Failure::new(Exit::Usage, text));
+    }
     // Before anything is copied, and below again: the copy is what counts.
     let disk = format::probe_file(path, says)?;
     refuse_beneath(path, &disk)?;
     let mut from = File::open(path).map_err(Failure::io("read", path))?;
     let size = from.metadata().map_err(Failure::io("read", path))?.len();
-    let copy = copied(
+    let (copy, sha256) = copied(
         store,
         &mut from,
         &path.display().to_string(),
         Some(size),
         SIZE_MAX,
     )?;
-    taken_in(store, copy, says, facts).await
+    disk_taken_in(store, copy.path(), &sha256, says, facts).await
+}
+
+async fn from_archive(
+    store: &Store,
+    path: &Path,
+    says: Option<DiskFormat>,
+    member: Option<&str>,
+    mut facts: Facts,
+) -> Result<Image, Failure> {
+    let found = archive::look(path, member)?;
+    facts.arch = facts.arch.or(found.arch);
+    let (staged, sha256) = archive::with_disk(path, &found, |disk| {
+        let name = format!("{}: {}", path.display(), found.disk);
+        copied(store, disk, &name, None, SIZE_MAX)
+    })?;
+    disk_taken_in(store, staged.path(), &sha256, says, facts).await
 }
 
 /// A copy in the store's staging, and the SHA-256 of its octets.
 pub fn copied(
     store: &Store,
-    from: &mut impl Read,
+    from: &mut dyn Read,
     name: &str,
     size: Option<u64>,
     limit: u64,
@@ -89,7 +118,8 @@ pub fn is_full(error: &std::io::Error) -> bool {
     )
 }
 
-fn no_room(store: &Store) -> Failure {
+/// The failure to find room in the store.
+pub fn no_room(store: &Store) -> Failure {
     let free = files::free(store.root()).map_or(String::new(), |free| {
         format!(" ({} are free)", crate::output::size(free))
     });
@@ -100,28 +130,41 @@ fn no_room(store: &Store) -> Failure {
     Failure::new(Exit::Failed, text)
 }
 
-/// The last steps, the same for every source: look at the copy, make it a format that disks can lie on top of, name it.
+/// The last steps, the same for every source: look at the file, which is in the store's file system, make it a format that disks can
+/// lie on top of, name it. The file itself stays.
 pub async fn taken_in(
     store: &Store,
-    (staged, sha256): (Temporary, Digest),
+    file: &Path,
+    sha256: &Digest,
+    says: Option<DiskFormat>,
+    facts: Facts,
+) -> Result<Image, Failure> {
+    match archive::is_one(file)? {
+        true => from_archive(store, file, says, None, facts).await,
+        false => disk_taken_in(store, file, sha256, says, facts).await,
+    }
+}
+
+async fn disk_taken_in(
+    store: &Store,
+    file: &Path,
+    sha256: &Digest,
     says: Option<DiskFormat>,
     facts: Facts,
 ) -> Result<Image, Failure> {
     let origin = facts.origin.clone();
     let of_origin = |failure: Failure| {
         // The name of the copy says nothing to anybody.
-        let copy = staged.path().display().to_string();
+        let copy = file.display().to_string();
         Failure::new(failure.exit, failure.message.replace(&copy, &origin))
     };
-    let disk = format::probe_file(staged.path(), says).map_err(of_origin)?;
-    refuse_beneath(staged.path(), &disk).map_err(of_origin)?;
+    let disk = format::probe_file(file, says).map_err(of_origin)?;
+    refuse_beneath(file, &disk).map_err(of_origin)?;
     match disk.format {
-        DiskFormat::Qcow2 | DiskFormat::Raw => store.add(staged, &sha256, facts),
+        DiskFormat::Qcow2 | DiskFormat::Raw => store.add(file, sha256, facts),
         DiskFormat::Vmdk | DiskFormat::Vdi => {
-            let (made, sha256) = as_qcow2(store, staged.path(), &disk)
-                .await
-                .map_err(of_origin)?;
-            store.add(made, &sha256, facts)
+            let (made, sha256) = as_qcow2(store, file, &disk).await.map_err(of_origin)?;
+            store.add(made.path(), &sha256, facts)
         }
     }
 }
@@ -131,8 +174,17 @@ async fn as_qcow2(store: &Store, path: &Path, disk: &Disk) -> Result<(Temporary,
     let made = store.staged("image")?;
     let arguments = qemu_img::convert(path, disk.format, made.path(), DiskFormat::Qcow2, &[]);
     qemu_img::run_with_progress("converting", &arguments).await?;
-    let mut file = File::open(made.path()).map_err(Failure::io("read", made.path()))?;
-    let mut hasher = Hasher::new(Algorithm::Sha256);
-    read_through(&mut file, &mut hasher, |_| {}).map_err(Failure::io("read", made.path()))?;
-    Ok((made, hasher.finish().0))
+    let (sha256, _) = digest(made.path(), Algorithm::Sha256, "checking")?;
+    Ok((made, sha256))
+}
+
+/// The SHA-256 of a file, and its digest of an algorithm; shows how far it is.
+pub fn digest(path: &Path, algorithm: Algorithm, what: &str) -> Result<(Digest, Digest), Failure> {
+    let mut file = File::open(path).map_err(Failure::io("read", path))?;
+    let size = file.metadata().map_err(Failure::io("read", path))?.len();
+    let progress = Progress::octets(what, Some(size));
+    let mut hasher = Hasher::new(algorithm);
+    read_through(&mut file, &mut hasher, |read| progress.advance(read))
+        .map_err(Failure::io("read", path))?;
+    Ok(hasher.finish())
 }

@@ -2,8 +2,10 @@
 //! never changes, to be a disk or to lie beneath one (`disk`).
 //!
 //! In reading order: `format` (what a file is, by its octets), `digest`, `checksums` (pure) ← `store` (what is kept), `import`,
-//! `vagrant` (files to images), `catalogue` (names to URLs, pure) ← `pull` (URLs to images).
+//! `archive` (files, boxes to images), `catalogue` (names to URLs, pure) ← `pull` (URLs to images).
 
+pub mod archive;
+pub mod catalogue;
 pub mod checksums;
 pub mod digest;
 pub mod files;

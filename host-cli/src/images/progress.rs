@@ -43,12 +43,9 @@ impl Progress {
         self.0.set_position(position);
     }
 
-    /// A line of its own, above the bar.
-    pub fn note(&self, text: &str) {
-        self.0.suspend(|| {
-            use std::io::Write as _;
-            let _ = writeln!(std::io::stderr(), "{text}");
-        });
+    /// Advances by what is read.
+    pub fn reading<R: std::io::Read>(&self, from: R) -> impl std::io::Read + use<R> {
+        self.0.wrap_read(from)
     }
 }
 

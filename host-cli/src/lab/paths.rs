@@ -16,6 +16,8 @@ pub struct Bases {
     pub run: PathBuf,
     /// For what can be had again: `$XDG_DATA_HOME/bootjack`.
     pub data: PathBuf,
+    /// For images: `$BOOTJACK_IMAGES`, which may be another disk, or a directory in `data`.
+    pub images: PathBuf,
 }
 
 /// The file names of one lab.
@@ -44,13 +46,16 @@ impl Bases {
         };
         let short = PathBuf::from(format!("/tmp/bootjack-{uid}"));
         let run = absolute("XDG_RUNTIME_DIR").map(|dir| dir.join("bootjack"));
+        let data = absolute("XDG_DATA_HOME")
+            .unwrap_or_else(|| in_home(".local/share"))
+            .join("bootjack");
+        let images = variable("BOOTJACK_IMAGES").and_then(|dir| std::path::absolute(dir).ok());
         Self {
+            images: images.unwrap_or_else(|| data.join("images")),
             state: absolute("XDG_STATE_HOME")
                 .unwrap_or_else(|| in_home(".local/state"))
                 .join("bootjack"),
-            data: absolute("XDG_DATA_HOME")
-                .unwrap_or_else(|| in_home(".local/share"))
-                .join("bootjack"),
+            data,
             run: run
                 .filter(|dir| dir.as_os_str().len() + LONGEST_RUN_NAME <= SOCKET_NAME_MAX)
                 .unwrap_or(short),
@@ -71,7 +76,7 @@ impl Bases {
     }
 
     pub fn images(&self) -> PathBuf {
-        self.data.join("images")
+        self.images.clone()
     }
 
     /// The lab of this name.

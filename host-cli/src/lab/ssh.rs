@@ -140,6 +140,7 @@ mod tests {
             state: "/home/me/my state".into(),
             run: "/run/b".into(),
             data: "/d".into(),
+            images: "/d/images".into(),
         };
         let paths = bases.lab("demo");
         (lab, paths)

@@ -14,6 +14,7 @@ use super::super::accept::Door;
 use super::audit::AuditLog;
 use super::gate::Gate;
 use super::guard::Guard;
+use super::rate::Rate;
 use super::register::Register;
 use super::tls::Tls;
 use super::visitors::Visitors;
@@ -25,6 +26,9 @@ use crate::observe::emit;
 
 /// How soon a stream that runs ends when what its caller was let in for is revoked, or expires. Calls are refused at once.
 const EVERY: Duration = Duration::from_secs(1);
+
+/// Connections a second of one address that are turned away, and told of in the log.
+const TURNED_AWAY_RATE: u32 = 1;
 
 /// Lists, certificate and log, read while the service may still read everything.
 pub struct Credentials {
@@ -65,6 +69,7 @@ impl Credentials {
             visitors: Visitors::default(),
             tls: self.shown.map(Tls::new).transpose()?,
             register: self.register,
+            turned_away: Arc::new(Rate::new(TURNED_AWAY_RATE)),
         };
         Ok((door, Gate::new(guard, self.audit)))
     }

@@ -7,7 +7,7 @@ pub mod door;
 pub(super) mod gate;
 mod guard;
 pub(super) mod identity;
-mod rate;
+pub(super) mod rate;
 pub(super) mod register;
 mod scopes;
 pub(super) mod tls;

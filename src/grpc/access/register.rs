@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bootjack_api::access::{self, Revocation, Token, read_lines};
@@ -14,7 +14,8 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use super::identity::{Certified, Unknown, expired, hash, is_same, unknown};
-use crate::net::tls::{BadCertificate, Seen, certificates, provider};
+use crate::net::followed::Followed;
+use crate::net::tls::{BadCertificate, certificates, provider};
 
 /// Lists that cannot be read.
 #[derive(Debug, Error)]
@@ -31,7 +32,7 @@ pub enum BadRegister {
 pub struct Register {
     dir: PathBuf,
     lists: ArcSwap<Lists>,
-    seen: Mutex<Seen>,
+    files: Followed,
 }
 
 struct Lists {
@@ -43,24 +44,20 @@ struct Lists {
 impl Register {
     /// Reads the lists in this directory.
     pub fn open(dir: &Path) -> Result<Self, BadRegister> {
-        let seen = Seen::of(&files(dir));
+        let (files, lists) = Followed::read(files(dir).to_vec(), || read(dir))?;
         Ok(Self {
-            lists: ArcSwap::from_pointee(read(dir)?),
-            seen: Mutex::new(seen),
+            lists: ArcSwap::from_pointee(lists),
+            files,
             dir: dir.to_owned(),
         })
     }
 
     /// Reads the lists again if their files have changed; says whether they had.
     pub fn follow(&self) -> Result<bool, BadRegister> {
-        let now = Seen::of(&files(&self.dir));
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if *seen == now {
-            return Ok(false);
-        }
-        *seen = now;
-        self.lists.store(Arc::new(read(&self.dir)?));
-        Ok(true)
+        let lists = self.files.follow(|| read(&self.dir))?;
+        let has_changed = lists.is_some();
+        (lists.into_iter()).for_each(|lists| self.lists.store(Arc::new(lists)));
+        Ok(has_changed)
     }
 
     /// Who shows this certificate.

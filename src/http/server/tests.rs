@@ -192,7 +192,7 @@ proptest! {
                 std::fs::write(home.path().join(name).join("vmlinuz"), name).expect("written");
             }
             let records = Records {
-                reservations: vec![reservation()],
+                reservations: vec![reservation().into()],
                 machines: vec![machine.clone()],
                 ..Records::default()
             };

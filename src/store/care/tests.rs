@@ -47,7 +47,7 @@ fn running() -> (tempfile::TempDir, Local) {
 /// Ids and last octets of what a store holds.
 fn held(home: &Path) -> (Vec<String>, Vec<u8>, u64) {
     let records = open(home).load().expect("loads");
-    let mut ids: Vec<String> = records.reservations.into_iter().map(|r| r.id).collect();
+    let mut ids: Vec<String> = records.reservations.iter().map(|r| r.id.clone()).collect();
     let mut leases: Vec<u8> = (records.leases.iter())
         .map(|l| l.address.octets()[3])
         .collect();

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -244,7 +245,7 @@ impl Found {
 
     fn into_records(self) -> Records {
         Records {
-            reservations: self.reservations.into_values().collect(),
+            reservations: self.reservations.into_values().map(Arc::new).collect(),
             leases: self.leases.into_values().collect(),
             machines: self.machines.into_values().collect(),
             ..Records::default()

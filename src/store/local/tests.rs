@@ -1,4 +1,6 @@
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
 use super::*;
 use crate::model::{ClientKey, Lease, LeaseState, MacAddr};
@@ -33,14 +35,33 @@ fn found(home: &Path) -> Result<Vec<(u8, u64)>, StoreError> {
     Ok(leases)
 }
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("made");
-    for entry in std::fs::read_dir(from).expect("readable").flatten() {
-        let (here, there) = (entry.path(), to.join(entry.file_name()));
-        match here.is_dir() {
-            true => copy(&here, &there),
-            false => drop(std::fs::copy(here, there).expect("copied")),
+/// Every file below, and its octets; none where one of them leaves while they are read.
+fn files(dir: &Path) -> Option<BTreeMap<PathBuf, Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).ok()? {
+        let path = entry.ok()?.path();
+        match path.is_dir() {
+            true => found.extend(files(&path)?),
+            false => drop(found.insert(path.clone(), std::fs::read(path).ok()?)),
         }
+    }
+    Some(found)
+}
+
+/// Copies what stands there at one moment: what others write meanwhile is no crash's doing, so it is read until it is twice the same.
+fn copy(from: &Path, to: &Path) {
+    let mut before = None;
+    let moment = loop {
+        let now = files(from);
+        if now.is_some() && now == before {
+            break now.unwrap_or_default();
+        }
+        before = now;
+    };
+    for (path, octets) in moment {
+        let there = to.join(path.strip_prefix(from).expect("it is below"));
+        std::fs::create_dir_all(there.parent().expect("a directory")).expect("made");
+        std::fs::write(there, octets).expect("written");
     }
 }
 

@@ -292,3 +292,40 @@ impl Cluster {
         self.members.iter().map(Etcd::endpoint).collect()
     }
 }
+
+/// Writes what a server at 127.0.0.1 shows; answers, in PEM, who signed it, and a client's certificate with its key.
+pub fn certificates(dir: &Path) -> (Vec<u8>, (Vec<u8>, Vec<u8>)) {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+    let mut ca = CertificateParams::new(Vec::new()).expect("sound");
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    ca.distinguished_name.push(DnType::CommonName, "test CA");
+    let ca_key = KeyPair::generate().expect("a key");
+    let ca_certificate = ca.self_signed(&ca_key).expect("signed");
+    let issuer = Issuer::new(ca, ca_key);
+    let issue = |name: &str| {
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("sound");
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &issuer).expect("signed");
+        (
+            certificate.pem().into_bytes(),
+            key.serialize_pem().into_bytes(),
+        )
+    };
+    let (server, server_key) = issue("server");
+    std::fs::write(dir.join("ca.pem"), ca_certificate.pem()).expect("written");
+    std::fs::write(dir.join("server.pem"), server).expect("written");
+    std::fs::write(dir.join("server.key"), server_key).expect("written");
+    (ca_certificate.pem().into_bytes(), issue("replica"))
+}
+
+/// The arguments of a server that shows those, and lets in nobody without a certificate of the same signer.
+pub fn with_tls(dir: &Path) -> Vec<String> {
+    let file = |name: &str| dir.join(name).display().to_string();
+    vec![
+        format!("--cert-file={}", file("server.pem")),
+        format!("--key-file={}", file("server.key")),
+        format!("--trusted-ca-file={}", file("ca.pem")),
+        "--client-cert-auth".to_owned(),
+    ]
+}

@@ -1,5 +1,6 @@
 //! `bootjack image list|show|import|verify|rm|prune`: the store of images, for people and programs.
 
+use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Value as Json, json};
@@ -16,7 +17,9 @@ use crate::qemu::Arch;
 pub fn run(command: KeptCommand, format: Format) -> Result<(), Failure> {
     let store = Store::usual()?;
     match command {
-        KeptCommand::List => list(&store, format),
+        KeptCommand::List { available: true } => super::pull::available(&store, format),
+        KeptCommand::List { available: false } => list(&store, format),
+        KeptCommand::Pull(args) => super::pull::run(&store, args, format),
         KeptCommand::Show { name, arch } => {
             let image = store.find(&name, arch)?.ok_or_else(|| none(&name))?;
             show(&store, &image, format)
@@ -153,7 +156,13 @@ fn import(store: &Store, args: ImportImageArgs, format: Format) -> Result<(), Fa
         cloud_init: None,
         replace: args.replace,
     };
-    let image = block_on(import::file(store, &args.file, args.format, facts))?;
+    let image = block_on(import::file(
+        store,
+        &args.file,
+        args.format,
+        args.member.as_deref(),
+        facts,
+    ))?;
     say_new("imported", &image, format)
 }
 
@@ -178,7 +187,7 @@ pub fn say_new(verb: &str, image: &Image, format: Format) -> Result<(), Failure>
 }
 
 /// The file's, up to its ending.
-fn name_of(path: &std::path::Path) -> Result<String, Failure> {
+pub fn name_of(path: &Path) -> Result<String, Failure> {
     let name = path
         .file_stem()
         .unwrap_or_default()

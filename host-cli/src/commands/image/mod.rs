@@ -1,9 +1,10 @@
 //! `bootjack image …`: images of disks (`kept`), and of the service (`container`).
 
 mod container;
-pub mod kept;
+mod kept;
+mod pull;
 
-pub use self::kept::none;
+pub use self::kept::{name_of, none};
 
 use crate::cli::{Format, ImageCommand};
 use crate::exit::Failure;

@@ -66,9 +66,7 @@ pub struct Pruned {
 impl Store {
     /// This user's: BOOTJACK_IMAGES, or bootjack/images in the user's data directory.
     pub fn usual() -> Result<Self, Failure> {
-        let named = std::env::var_os("BOOTJACK_IMAGES").filter(|root| !root.is_empty());
-        let usual = || Bases::of_environment().images();
-        Self::open(&named.map_or_else(usual, PathBuf::from))
+        Self::open(&Bases::of_environment().images())
     }
 
     /// The one in a directory, which is made if need be.
@@ -187,29 +185,32 @@ impl Store {
         }
     }
 
-    /// Takes a whole file in: it becomes the content, or goes if that is there, and gets the name. Returns the image.
-    pub fn add(&self, file: Temporary, sha256: &Digest, facts: Facts) -> Result<Image, Failure> {
-        let disk = format::probe_file(file.path(), Some(self.format_of(file.path())?))?;
-        let metadata = fs::metadata(file.path()).map_err(Failure::io("read", file.path()))?;
+    /// Takes a whole file in, one of the store's file system: it becomes the content and gets the name. The file itself stays, until
+    /// whoever made it removes it: a process killed in between has lost nothing. Returns the image.
+    pub fn add(&self, file: &Path, sha256: &Digest, facts: Facts) -> Result<Image, Failure> {
+        let disk = format::probe_file(file, Some(self.format_of(file)?))?;
+        let metadata = fs::metadata(file).map_err(Failure::io("read", file))?;
+        let replace = facts.replace;
         let entry = self.entry(
             sha256,
             disk.format,
             disk.virtual_size,
             metadata.len(),
-            facts.clone(),
+            facts,
         );
-        let blob = self.root.join(entry.blob());
-        files::sync(file.path())?;
+        files::sync(file)?;
         let read_only = fs::Permissions::from_mode(0o444);
-        fs::set_permissions(file.path(), read_only).map_err(Failure::io("protect", file.path()))?;
+        fs::set_permissions(file, read_only).map_err(Failure::io("protect", file))?;
 
         let _lock = self.lock()?;
         let mut index = self.index()?;
-        Self::refuse_another(&index, &entry, facts.replace)?;
-        // The same octets: those that are there may have disks on top of them.
-        if !fs::metadata(&blob).is_ok_and(|there| there.len() == entry.size) {
-            file.replace(&blob)?;
-        }
+        Self::refuse_another(&index, &entry, replace)?;
+        // One that is there already may be damaged, and this one is not.
+        let new = self
+            .root
+            .join("staging")
+            .join(format!("{}.new", entry.sha256));
+        files::put(file, &new, &self.root.join(entry.blob()))?;
         index.put(entry.clone());
         index.write(&self.index_path())?;
         Ok(self.image(entry))
@@ -411,6 +412,14 @@ impl Store {
         super::pull::part::prune(&self.parts(), &mut pruned)?;
         let _lock = self.lock()?;
         let index = self.index()?;
+        // Made only by who holds the lock.
+        let staging = self.root.join("staging");
+        for file in fs::read_dir(&staging).map_err(Failure::io("read", &staging))? {
+            let path = file.map_err(Failure::io("read", &staging))?.path();
+            if path.extension().is_some_and(|extension| extension == "new") {
+                pruned.remove(&path)?;
+            }
+        }
         let blobs = self.root.join("blobs/sha256");
         for blob in fs::read_dir(&blobs).map_err(Failure::io("read", &blobs))? {
             let blob = blob.map_err(Failure::io("read", &blobs))?;

@@ -48,14 +48,6 @@ impl Temporary {
         files::sync(&self.path)?;
         files::move_new(&self.path, target)
     }
-
-    /// Makes it `target`, in place of what is there, durably.
-    pub fn replace(self, target: &Path) -> Result<(), Failure> {
-        files::sync(&self.path)?;
-        fs::rename(&self.path, target).map_err(Failure::io("write", target))?;
-        files::sync_directory_of(target);
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ impl Fixture {
     fn import(&self, name: &str, mark: u8) -> Result<Image, Failure> {
         let file = self.path("source.img");
         raw_disk(&file, mark);
-        block_on(import::file(&self.store, &file, None, facts(name)))
+        block_on(import::file(&self.store, &file, None, None, facts(name)))
     }
 
     /// Every file of the store but locks, relative to it.
@@ -117,7 +117,7 @@ fn one_name_can_have_an_image_for_each_architecture() {
             arch: Some(arch),
             ..facts("both")
         };
-        block_on(import::file(&at.store, &file, None, facts)).unwrap();
+        block_on(import::file(&at.store, &file, None, None, facts)).unwrap();
     }
     let image = at.store.find("both", Some(Arch::Aarch64)).unwrap().unwrap();
     assert_eq!(fs::read(image.path).unwrap()[4096], 2);
@@ -140,7 +140,7 @@ fn another_content_under_the_same_name_has_to_be_asked_for() {
         replace: true,
         ..facts("plain")
     };
-    block_on(import::file(&at.store, &file, None, replacing)).unwrap();
+    block_on(import::file(&at.store, &file, None, None, replacing)).unwrap();
     assert_eq!(at.store.list().unwrap().len(), 1);
     // The old content has no name any more.
     assert_eq!(at.store.prune().unwrap().files.len(), 1);
@@ -163,7 +163,7 @@ fn an_image_beneath_a_disk_stays() {
         replace: true,
         ..facts("plain")
     };
-    block_on(import::file(&at.store, &file, None, replacing)).unwrap();
+    block_on(import::file(&at.store, &file, None, None, replacing)).unwrap();
     assert!(at.store.prune().unwrap().files.is_empty());
     assert!(image.path.exists());
     fs::remove_file(&disk).unwrap();
@@ -219,7 +219,8 @@ fn hostile_files_are_refused_and_leave_nothing() {
     let overlay = at.path("overlay.qcow2");
     let base = Image::at(&secret, None, None).unwrap();
     block_on(disk::overlay(&at.store, &base, &overlay, None)).unwrap();
-    let failure = block_on(import::file(&at.store, &overlay, None, facts("bad"))).unwrap_err();
+    let failure =
+        block_on(import::file(&at.store, &overlay, None, None, facts("bad"))).unwrap_err();
     assert_eq!(failure.exit, Exit::Invalid);
     assert!(
         failure
@@ -227,11 +228,18 @@ fn hostile_files_are_refused_and_leave_nothing() {
             .contains("wanted an image that is whole by itself"),
         "{failure}"
     );
-    let directory = block_on(import::file(&at.store, at.dir.path(), None, facts("bad")));
+    let directory = block_on(import::file(
+        &at.store,
+        at.dir.path(),
+        None,
+        None,
+        facts("bad"),
+    ));
     assert_eq!(directory.unwrap_err().exit, Exit::Invalid);
     let missing = block_on(import::file(
         &at.store,
         &at.path("none"),
+        None,
         None,
         facts("bad"),
     ));
@@ -256,7 +264,7 @@ fn vmdk_and_vdi_become_qcow2_with_the_same_octets() {
             replace: true,
             ..facts("made")
         };
-        let image = block_on(import::file(&at.store, &file, None, facts)).unwrap();
+        let image = block_on(import::file(&at.store, &file, None, None, facts)).unwrap();
         assert_eq!(image.format, DiskFormat::Qcow2);
         let back = at.path("back");
         let arguments =

@@ -12,6 +12,7 @@ fn paths() -> (tempfile::TempDir, VmPaths) {
         state: dir.path().join("s"),
         run: dir.path().join("r"),
         data: dir.path().join("d"),
+        images: dir.path().join("i"),
     };
     let lab = bases.lab("demo");
     let paths = lab.vm(PROVISIONER);
