@@ -9,6 +9,7 @@ use crate::disk::export::Form;
 use crate::images::DiskFormat;
 use crate::images::digest::Digest;
 use crate::images::store::check_name;
+use crate::lab::open::LabRef;
 use crate::labfile::parse_size;
 use crate::qemu::{Arch, Firmware};
 
@@ -210,8 +211,15 @@ pub enum DiskCommand {
 #[derive(Debug, Args)]
 pub struct ExportArgs {
     /// Path of a disk, or name of an image
-    #[arg(value_name = "DISK|IMAGE")]
-    pub from: String,
+    #[arg(value_name = "DISK|IMAGE", required_unless_present = "vm")]
+    pub from: Option<String>,
+
+    /// The disk of this machine of the lab, which has to be stopped; a box gets what the lab's file says of it
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["from", "from_format", "arch"])]
+    pub vm: Option<String>,
+
+    #[command(flatten)]
+    pub lab: LabRef,
 
     /// What to make
     #[arg(long, value_enum)]
@@ -237,17 +245,17 @@ pub struct ExportArgs {
     #[arg(long, value_parser = name)]
     pub name: Option<String>,
 
-    /// Of a box: what its machine boots from
-    #[arg(long, value_enum, default_value = "uefi")]
-    pub firmware: Firmware,
+    /// Of a box: what its machine boots from [default: uefi]
+    #[arg(long, value_enum)]
+    pub firmware: Option<Firmware>,
 
-    /// Of a box: processors of its machine
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=256))]
-    pub cpus: u32,
+    /// Of a box: processors of its machine [default: 2]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub cpus: Option<u32>,
 
-    /// Of a box: memory of its machine
-    #[arg(long, default_value = "2GiB", value_parser = parse_size)]
-    pub memory: u64,
+    /// Of a box: memory of its machine [default: 2GiB]
+    #[arg(long, value_parser = parse_size)]
+    pub memory: Option<u64>,
 
     /// Of a box: whom Vagrant logs in as, with its own key unless that user's Vagrantfile says otherwise
     #[arg(long, default_value = "vagrant")]

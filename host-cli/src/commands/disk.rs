@@ -12,10 +12,12 @@ use crate::commands::image;
 use crate::disk::export::{self, Machine, Wanted};
 use crate::disk::qemu_img::Snapshot;
 use crate::disk::{self, Info, SnapshotVerb};
-use crate::exit::Failure;
-use crate::images::Store;
+use crate::exit::{Exit, Failure};
+use crate::images::{DiskFormat, Store};
+use crate::lab::open::LabRef;
 use crate::output::{self, Style};
-use crate::qemu::Arch;
+use crate::qemu::{Arch, Firmware};
+use crate::{lab, labfile};
 
 pub fn run(command: DiskCommand, format: Format) -> Result<(), Failure> {
     block_on(async {
@@ -70,31 +72,79 @@ pub fn run(command: DiskCommand, format: Format) -> Result<(), Failure> {
     })
 }
 
+/// What is exported, and what a box says of its machine if nothing else was said.
+struct Exported {
+    disk: PathBuf,
+    says: Option<DiskFormat>,
+    arch: Option<Arch>,
+    machine: Option<labfile::Machine>,
+}
+
+impl Exported {
+    fn of_lab(lab: &LabRef, name: &str) -> Result<Self, Failure> {
+        let opened = lab::open::open(lab)?;
+        let machine = opened.lab.vms.iter().find(|machine| machine.name == name);
+        let machine = machine.cloned().ok_or_else(|| {
+            let text = format!("{} has no machine {name}", opened.file.display());
+            Failure::new(Exit::NotFound, text)
+        })?;
+        let disk = opened.paths.vm(name).disk();
+        if !disk.exists() {
+            let text = format!("{name} has no disk yet; start it with: bootjack up {name}");
+            return Err(Failure::new(Exit::NotFound, text));
+        }
+        Ok(Self {
+            disk,
+            says: None,
+            arch: Some(machine.arch),
+            machine: Some(machine),
+        })
+    }
+
+    fn named(store: &Store, args: &ExportArgs) -> Result<Self, Failure> {
+        let from = args.from.as_deref().unwrap_or_default();
+        let (disk, says, arch) = match store.named(from, args.arch)? {
+            Some(image) => (image.path, Some(image.format), image.arch),
+            None => (PathBuf::from(from), args.from_format, None),
+        };
+        Ok(Self {
+            disk,
+            says,
+            arch: args.arch.or(arch),
+            machine: None,
+        })
+    }
+}
+
 async fn export(args: ExportArgs, format: Format) -> Result<(), Failure> {
     let store = Store::usual()?;
-    let (from, says, arch) = match store.named(&args.from, args.arch)? {
-        Some(image) => (image.path, Some(image.format), image.arch),
-        None => (PathBuf::from(&args.from), args.from_format, None),
+    let from = match &args.vm {
+        Some(name) => Exported::of_lab(&args.lab, name)?,
+        None => Exported::named(&store, &args)?,
     };
-    let arch = args.arch.or(arch).or_else(Arch::of_host);
-    let name = match (args.name, args.format.is_box()) {
+    let machine = from.machine.as_ref();
+    let name = match (args.name, machine) {
         (Some(name), _) => name,
-        (None, true) => image::name_of(&args.to)?,
-        (None, false) => String::new(),
+        (None, Some(machine)) => machine.name.clone(),
+        (None, None) if args.format.is_box() => image::name_of(&args.to)?,
+        (None, None) => String::new(),
     };
+    let memory = args
+        .memory
+        .map(|memory| u32::try_from(memory >> 20).unwrap_or(u32::MAX));
     let wanted = Wanted {
         form: args.format,
         pack: args.pack,
         machine: Machine {
             name,
-            arch: arch.unwrap_or(Arch::X86_64),
-            firmware: args.firmware,
-            cpus: args.cpus,
-            memory_mib: u32::try_from(args.memory >> 20).unwrap_or(u32::MAX),
+            arch: from.arch.or_else(Arch::of_host).unwrap_or(Arch::X86_64),
+            firmware: (args.firmware.or(machine.map(|m| m.firmware))).unwrap_or(Firmware::Uefi),
+            cpus: args.cpus.or(machine.map(|m| m.cpus)).unwrap_or(2),
+            memory_mib: memory.or(machine.map(|m| m.memory_mib)).unwrap_or(2048),
             user: args.user,
         },
     };
-    export::export(&store, &from, says, &args.to, &wanted).await?;
+    export::export(&store, &from.disk, from.says, &args.to, &wanted).await?;
     let metadata = std::fs::metadata(&args.to).map_err(Failure::io("read", &args.to))?;
     let form = args.format.to_possible_value();
     let form = form.as_ref().map_or("", |form| form.get_name());
@@ -109,11 +159,7 @@ async fn export(args: ExportArgs, format: Format) -> Result<(), Failure> {
 }
 
 /// What the file is now.
-async fn say_made(
-    file: &Path,
-    says: Option<crate::images::DiskFormat>,
-    format: Format,
-) -> Result<(), Failure> {
+async fn say_made(file: &Path, says: Option<DiskFormat>, format: Format) -> Result<(), Failure> {
     let info = disk::info(file, says).await?;
     output::answer(
         format,

@@ -80,15 +80,11 @@ pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), Failure> {
 
 /// A second file with the same octets, which shares them where the file system can do that.
 pub fn clone(from: &Path, to: &Path) -> Result<(), Failure> {
-    let mut source = File::open(from).map_err(Failure::io("read", from))?;
-    let mut copy = File::options()
-        .write(true)
-        .create_new(true)
-        .open(to)
-        .map_err(Failure::io("write", to))?;
-    if share(&source, &copy) {
+    if share(from, to) {
         return Ok(());
     }
+    let mut source = File::open(from).map_err(Failure::io("read", from))?;
+    let mut copy = File::create(to).map_err(Failure::io("write", to))?;
     match copy_sparse(&mut source, &mut copy, u64::MAX, |_| {}) {
         Ok(_) => Ok(()),
         Err(CopyError::Read(error)) => Err(Failure::io("read", from)(error)),
@@ -99,15 +95,30 @@ pub fn clone(from: &Path, to: &Path) -> Result<(), Failure> {
 
 /// Whether the copy has the source's octets now, without a copy: btrfs, XFS and others.
 #[cfg(target_os = "linux")]
-fn share(source: &File, copy: &File) -> bool {
+fn share(from: &Path, to: &Path) -> bool {
     use std::os::fd::AsRawFd as _;
-    // SAFETY: both descriptors are open, and the call takes no pointers.
-    unsafe { libc::ioctl(copy.as_raw_fd(), libc::FICLONE as _, source.as_raw_fd()) == 0 }
+    let files = File::open(from).and_then(|from| Ok((from, File::create(to)?)));
+    files.is_ok_and(|(from, to)| {
+        // SAFETY: both descriptors are open, and the call takes no pointers.
+        unsafe { libc::ioctl(to.as_raw_fd(), libc::FICLONE as _, from.as_raw_fd()) == 0 }
+    })
 }
 
-/// APFS shares by `clonefile`, which std::fs::copy calls; here holes are enough.
-#[cfg(not(target_os = "linux"))]
-fn share(_: &File, _: &File) -> bool {
+/// The same of APFS, which wants to make the copy itself.
+#[cfg(target_os = "macos")]
+fn share(from: &Path, to: &Path) -> bool {
+    use std::ffi::CString;
+    use std::os::unix::ffi::OsStrExt as _;
+    let text = |path: &Path| CString::new(path.as_os_str().as_bytes());
+    match (text(from), text(to)) {
+        // SAFETY: both are texts that end with a zero, and live until the call returns.
+        (Ok(from), Ok(to)) => unsafe { libc::clonefile(from.as_ptr(), to.as_ptr(), 0) == 0 },
+        _ => false,
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+fn share(_: &Path, _: &Path) -> bool {
     false
 }
 

@@ -1,6 +1,9 @@
+use std::os::unix::fs::PermissionsExt as _;
+
 use super::*;
 use crate::client::block_on;
 use crate::disk;
+use crate::images::DiskFormat;
 use crate::images::import;
 
 /// A disk with a partition table's mark, and something to tell it by.
