@@ -8,10 +8,11 @@
 #   make install             the programs, their manual, the unit and its user; after make build (PREFIX, DESTDIR)
 #   make installer           kernel and initramfs of the profile disk-image, in target/installer (ARCH=aarch64)
 #   make image               bootjackd as a container image, target/image/bootjackd.tar, without a container engine
+#   make provisioner         the image of the lab's provisioner, where `bootjack up` looks for it
 #   make bench               how fast it is: DHCP's steps, DHCP, the API and TFTP beside others (BENCH_ROUNDS, BENCH_SECONDS, BENCH_SIZES)
 
 .DEFAULT_GOAL := help
-.PHONY: help lab try test lint build install installer image bench test-needs packages-build
+.PHONY: help lab try test lint build install installer image provisioner bench test-needs packages-build
 .SILENT:
 
 ARCH ?= x86_64
@@ -67,6 +68,11 @@ image: packages-build
 	target/release/bootjack image container --program target/$$(uname -m)-unknown-linux-gnu/release/bootjackd \
 		--arch $$(uname -m) --boot-programs target/image/ipxe --to target/image/bootjackd.tar
 
+provisioner: packages-build
+	deploy/packages.sh lab
+	cargo build --release --package bootjack
+	target/release/bootjack image build provisioner
+
 # As the user who called it: only the packages above want root.
 lab: image provisioner
 	deploy/guest/debian.sh target/guest/debian-x86_64 x86_64
@@ -88,6 +94,7 @@ test-needs:
 	deploy/guest/tiny.sh target/guest/tiny-x86_64 x86_64
 	deploy/guest/debian.sh target/guest/debian-x86_64 x86_64
 	deploy/guest/disk.sh target/guest/disk-x86_64
+	deploy/provisioner/build.sh target/provisioner/$$(uname -m)
 	deploy/installer/build.sh target/installer/x86_64 x86_64
 	ipxe/programs.sh target/ipxe x86_64
 	deploy/unpack.sh target/test/readers cloud-init ignition

@@ -18,14 +18,14 @@ build="gcc libc6-dev make pkg-config ca-certificates git"
 # Virtual machines, their firmware and boot programs, and what builds the guests under deploy/guest/.
 lab="qemu-system-x86 qemu-utils ipxe ipxe-qemu ovmf seabios
      busybox-static binutils cpio gzip xz-utils zstd kmod mmdebstrap libarchive-tools uidmap debian-archive-keyring
-     iproute2 openssh-client curl ca-certificates"
+     iproute2 openssh-client curl ca-certificates e2fsprogs util-linux"
 
 # Emulated aarch64 machines on top of the above.
 lab_aarch64="qemu-system-arm qemu-efi-aarch64"
 
 # Real clients and tools for the tests in network namespaces.
 test="isc-dhcp-client udhcpc fdisk mtools e2fsprogs systemd dbus-daemon dnsmasq-base tftp-hpa atftp tcpdump python3 python3-venv python3-yaml libcap2-bin procps
-      kea-admin buildah podman runc"
+      kea-admin buildah podman runc genisoimage"
 
 # Makes a disk that a PC boots (deploy/guest/disk.sh); Debian has it for PCs alone.
 case $(uname -m) in x86_64) test="$test syslinux syslinux-common" ;; esac

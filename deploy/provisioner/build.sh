@@ -136,7 +136,7 @@ touch "$new/over/etc/.updated" "$new/over/var/.updated"
 
 # No loop device and no mount: mke2fs takes a directory, and ownership as this (or the mapped) root sees it.
 say "making the disk"
-truncate -s 1500M "$new/root.img"
+truncate -s 4G "$new/root.img"
 "${as_root[@]}" sh -euc '
     mkdir "$1/tree"
     tar -xpf "$1/root.tar" -C "$1/tree" --numeric-owner

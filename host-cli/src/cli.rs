@@ -5,6 +5,7 @@ mod files;
 mod image;
 mod lab;
 mod net;
+mod provisioner;
 mod reservation;
 mod services;
 
@@ -30,6 +31,9 @@ pub use self::lab::{
     UpArgs, VmCommand,
 };
 pub use self::net::{CaptureArgs, LinkState, NamespaceArgs, NetArgs, NetCommand};
+pub use self::provisioner::{
+    BuildArgs, Built, ContainerCommand, GraceArgs, LogsArgs, ProvisionerCommand,
+};
 pub use self::reservation::{CreateArgs, FieldArgs, ReservationCommand, UpdateArgs};
 pub use self::services::{
     ArtifactCommand, LeaseCommand, OperationCommand, ProfileCommand, ServerCommand,
@@ -388,6 +392,11 @@ pub enum ImageCommand {
     ///
     /// The archive is an OCI image layout that docker, podman and skopeo load. The same files give the same archive.
     Container(ContainerArgs),
+
+    /// Make an image from this distribution's packages, as root or with a range of user ids (/etc/subuid)
+    ///
+    /// It takes a minute, and nothing where the image is as it would be made now.
+    Build(BuildArgs),
 }
 
 #[derive(Debug, Args)]
@@ -550,6 +559,7 @@ pub fn command() -> clap::Command {
         "artifact",
         "server",
         "vm",
+        "provisioner",
     ];
     (with_verbs.into_iter()).fold(Cli::command(), |command, verb| {
         command.mut_subcommand(verb, anywhere)

@@ -271,6 +271,35 @@ pub async fn ssh(arguments: &[String]) -> Result<Output, Failure> {
     output(command).await
 }
 
+/// Runs ssh to its end, with a file for its input.
+pub async fn ssh_with(arguments: &[String], input: Option<File>) -> Result<Output, Failure> {
+    let mut command = Command::new("ssh");
+    command.args(arguments).process_group(0);
+    command
+        .stdin(input.map_or_else(Stdio::null, Stdio::from))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = spawn(&mut command)?;
+    let ended = child.wait_with_output().await;
+    ended.map_err(|error| cannot_start("ssh", &error))
+}
+
+/// Runs a script to its end; what it says goes to standard error. Answers whether it worked.
+pub fn script(program: &Path, arguments: &[String]) -> Result<bool, Failure> {
+    let mut command = std::process::Command::new(program);
+    command.args(arguments).stdin(Stdio::null());
+    // Standard output is for this program's own answer.
+    let stderr = std::os::fd::AsFd::as_fd(&std::io::stderr()).try_clone_to_owned();
+    if let Ok(stderr) = stderr {
+        command.stdout(stderr);
+    }
+    let status = command.status().map_err(|error| {
+        let name = program.file_name().unwrap_or(program.as_os_str());
+        cannot_start(&name.to_string_lossy(), &error)
+    })?;
+    Ok(status.success())
+}
+
 /// Runs qemu-img to its end; `heard` gets what it prints when it prints it.
 pub async fn qemu_img(
     arguments: &[OsString],

@@ -83,6 +83,16 @@ pub enum LabVerb {
         command: VmCommand,
     },
 
+    /// What bootjackd runs on, and the container that it runs in
+    #[command(after_help = Exit::help())]
+    Provisioner {
+        #[command(flatten)]
+        at: At,
+
+        #[command(subcommand)]
+        command: super::ProvisionerCommand,
+    },
+
     /// Log in to a machine, or run a command there
     #[command(after_help = Exit::help())]
     Shell {
@@ -350,6 +360,7 @@ impl LabVerb {
             | Self::Status { at }
             | Self::Doctor { at }
             | Self::Vm { at, .. }
+            | Self::Provisioner { at, .. }
             | Self::Shell { at, .. }
             | Self::Exec { at, .. }
             | Self::Cp { at, .. }
@@ -362,7 +373,8 @@ impl LabVerb {
 }
 
 /// Their names.
-pub const LAB_VERBS: [&str; 13] = [
+pub const LAB_VERBS: [&str; 14] = [
+    "provisioner",
     "init",
     "validate",
     "plan",

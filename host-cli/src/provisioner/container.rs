@@ -5,9 +5,11 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::exit::{Exit, Failure};
+use crate::output::or_null;
 use crate::qemu::Arch;
 
 /// An archive that is there.
@@ -77,6 +79,80 @@ impl Archive {
     }
 }
 
+/// How the container stands, as /usr/lib/bootjack/status in the machine says it. What is not known is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// systemd's word: active, activating, inactive, failed.
+    pub state: String,
+    /// Why it failed, or success.
+    pub result: String,
+    pub restarts: String,
+    /// SHA-256 of the archive that was loaded.
+    pub digest: String,
+    pub image: String,
+    pub id: String,
+    pub started: String,
+    pub capabilities: Vec<String>,
+}
+
+impl Status {
+    /// From lines NAME=VALUE.
+    pub fn of(text: &str) -> Self {
+        let mut status = Self::default();
+        for (name, value) in text.lines().filter_map(|line| line.split_once('=')) {
+            let value = value.trim().to_owned();
+            match name {
+                "state" => status.state = value,
+                "result" => status.result = value,
+                "restarts" => status.restarts = value,
+                "digest" => status.digest = value,
+                "image" => status.image = value,
+                "id" => status.id = value,
+                "started" => status.started = value,
+                "capabilities" => {
+                    let mut all: Vec<String> =
+                        value.split_whitespace().map(str::to_owned).collect();
+                    all.sort();
+                    status.capabilities = all;
+                }
+                _ => {}
+            }
+        }
+        status
+    }
+
+    /// For programs.
+    pub fn as_json(&self) -> Value {
+        json!({
+            "state": self.state,
+            "result": or_null(&self.result),
+            "restarts": self.restarts.parse::<u64>().ok(),
+            "archive_sha256": or_null(&self.digest),
+            "image": or_null(&self.image),
+            "image_id": or_null(&self.id),
+            "started": or_null(&self.started),
+            "capabilities": self.capabilities,
+        })
+    }
+
+    /// For people.
+    pub fn in_words(&self) -> String {
+        match self.state.as_str() {
+            "active" => format!(
+                "{} (archive {}) runs since {} with {}",
+                self.image,
+                self.digest.get(..12).unwrap_or(&self.digest),
+                self.started,
+                self.capabilities.join(", ")
+            ),
+            state => format!(
+                "{state} ({}); see: bootjack provisioner container logs",
+                self.result
+            ),
+        }
+    }
+}
+
 /// The magic of tar (POSIX ustar and GNU) or gzip.
 fn is_archive(head: &[u8; 512]) -> bool {
     head[257..262] == *b"ustar" || head[..2] == [0x1f, 0x8b]
@@ -106,5 +182,20 @@ mod tests {
             assert_eq!(refused.exit, Exit::Invalid);
         }
         assert!(Archive::read(&dir.path().join("nowhere")).is_err());
+    }
+
+    #[test]
+    fn a_container_is_shown_as_it_stands() {
+        let status = Status::of(
+            "state=active\nresult=success\nrestarts=0\ndigest=3fa3f038cc35ac0de6ac\nimage=localhost/bootjackd:current\nid=bf3f\nstarted=2026-11-21T15:05:59Z\ncapabilities=CAP_NET_RAW CAP_NET_BIND_SERVICE \n",
+        );
+        assert_eq!(
+            status.in_words(),
+            "localhost/bootjackd:current (archive 3fa3f038cc35) runs since 2026-11-21T15:05:59Z with CAP_NET_BIND_SERVICE, CAP_NET_RAW"
+        );
+        assert_eq!(status.as_json()["restarts"], 0);
+        let failed = Status::of("state=failed\nresult=exit-code\nrestarts=3\n");
+        assert!(failed.in_words().starts_with("failed (exit-code); "));
+        assert!(failed.as_json()["image"].is_null());
     }
 }

@@ -15,6 +15,7 @@ use crate::drivers::spec::Vm;
 use crate::exit::{Exit, Failure};
 use crate::lab::open::write_whole;
 use crate::lab::paths::VmPaths;
+use crate::process;
 use crate::qmp::{Qmp, QmpError};
 use crate::seed::digest;
 
@@ -108,7 +109,7 @@ impl Frozen {
                         PATIENCE.as_secs()
                     )));
                 }
-                _ => crate::process::a_moment(),
+                _ => process::a_moment(),
             }
         }
         // QEMU has written everything out and let go of its disks until it goes on.
@@ -138,7 +139,7 @@ pub fn go_on(monitor: &Path) -> Result<(), QmpError> {
     loop {
         let state = qmp.execute_within("query-status", json!({}), PATIENCE)?;
         match state["status"].as_str().unwrap_or_default() {
-            "inmigrate" if Instant::now() < until => crate::process::a_moment(),
+            "inmigrate" if Instant::now() < until => process::a_moment(),
             "inmigrate" => return Err(QmpError::Late(PATIENCE)),
             _ => break,
         }

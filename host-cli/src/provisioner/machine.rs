@@ -126,7 +126,7 @@ fn append(wanted: &Wanted<'_>) -> String {
     let mut words = vec![
         format!("console={console}"),
         // What confines containers here are their capabilities; a profile of AppArmor costs seconds of every start.
-        "quiet apparmor=0".to_owned(),
+        "quiet apparmor=0 selinux=0".to_owned(),
         format!("cloud-init={cloud_init}"),
         format!(
             "bootjack.container={}:{}",
@@ -192,7 +192,7 @@ mod tests {
     fn the_whole_machine() {
         let line = command_line(|_| {}, Arch::X86_64);
         for part in [
-            "-kernel /images/vmlinuz -initrd /images/initrd.img -append console=ttyS0 quiet apparmor=0 cloud-init=disabled bootjack.container=abc:7680 ",
+            "-kernel /images/vmlinuz -initrd /images/initrd.img -append console=ttyS0 quiet apparmor=0 selinux=0 cloud-init=disabled bootjack.container=abc:7680 ",
             "serial=root",
             "serial=data",
             "readonly=on,file=/home/me/.local/state/bootjack/labs/demo/provisioner/seed.iso",

@@ -59,7 +59,6 @@ pub struct ProvisionerSeed {
 
 /// Who a machine is that starts from a cloud image.
 #[derive(Clone, Debug)]
-#[allow(dead_code)]
 pub struct TargetSeed {
     pub hostname: String,
     pub domain: String,
@@ -154,7 +153,6 @@ pub fn provisioner(seed: &ProvisionerSeed) -> Vec<Entry> {
 }
 
 /// The seed of a machine that starts from a cloud image.
-#[allow(dead_code)]
 pub fn target(seed: &TargetSeed) -> Vec<Entry> {
     // The MAC address decides, as it did for the reservation.
     let network = json!({

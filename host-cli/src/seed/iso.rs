@@ -135,8 +135,8 @@ impl<'a> Iso<'a> {
         Ok(())
     }
 
-    /// Its octets, where no file is to be read.
-    #[allow(dead_code)]
+    /// Its octets.
+    #[cfg(test)]
     pub fn octets(&self) -> io::Result<Vec<u8>> {
         let mut octets = Vec::new();
         self.write(&mut octets)?;

@@ -1,5 +1,7 @@
-//! `bootjack image …`: images of disks (`kept`), and of the service (`container`).
+//! `bootjack image …`: images of disks (`kept`), and of the service (`container`), and the
+//! provisioner's own (`build`).
 
+mod build;
 mod container;
 mod kept;
 mod pull;
@@ -13,5 +15,6 @@ pub fn run(command: ImageCommand, format: Format) -> Result<(), Failure> {
     match command {
         ImageCommand::Kept(command) => kept::run(command, format),
         ImageCommand::Container(args) => container::run(&args),
+        ImageCommand::Build(args) => build::run(&args),
     }
 }

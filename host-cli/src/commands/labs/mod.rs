@@ -5,6 +5,7 @@ mod down;
 mod facts;
 mod init;
 mod leftovers;
+mod provisioner;
 mod shell;
 mod status;
 mod up;
@@ -30,6 +31,7 @@ pub fn run(verb: LabVerb) -> Result<(), Failure> {
         LabVerb::Status { at } => status::run(&at),
         LabVerb::Doctor { at } => doctor::run(&at),
         LabVerb::Vm { at, command } => vm::run(&at, command),
+        LabVerb::Provisioner { at, command } => provisioner::run(at, command),
         LabVerb::Shell { at, name, command } => shell::run(&at, &name, &command),
         LabVerb::Exec { at, name, command } => shell::run(&at, &name, &command),
         LabVerb::Cp {

@@ -75,7 +75,7 @@ pub fn write(opened: &Opened) -> Result<String, Failure> {
 }
 
 /// A namespace has no ssh, and nobody can be reached through a provisioner that is not there.
-fn check_reachable(opened: &Opened, name: &str) -> Result<(), Failure> {
+pub fn check_reachable(opened: &Opened, name: &str) -> Result<(), Failure> {
     use crate::labfile::ProvisionerKind;
     let is_namespace = opened.lab.provisioner.kind == ProvisionerKind::Namespace;
     if is_namespace && name == crate::lab::paths::PROVISIONER {

@@ -61,7 +61,6 @@ impl Plan {
         )
     }
 
-    #[allow(dead_code)]
     pub fn config(&self) -> &str {
         &self.config
     }
@@ -155,7 +154,8 @@ fn find_image(opened: &Opened) -> Result<Image, Failure> {
     }
 }
 
-fn uuid(opened: &Opened) -> String {
+/// SMBIOS system UUID.
+pub fn uuid(opened: &Opened) -> String {
     derived_uuid(&opened.lab.name, PROVISIONER)
 }
 
