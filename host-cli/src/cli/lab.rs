@@ -317,6 +317,33 @@ pub enum VmCommand {
         driver: bool,
     },
 
+    /// Be at a machine's console: every key goes to it, ^] ends it
+    Console { name: String },
+
+    /// Wait for what a machine's console says, and type there, without a person
+    ///
+    /// A script has one step on a line: `expect RE`, `send TEXT` (with Enter), `type TEXT` (without), `timeout DURATION`. Waiting
+    /// begins with the line that the console is at.
+    Expect {
+        name: String,
+
+        /// Wait for this regular expression
+        #[arg(long, value_name = "RE", required_unless_present = "script")]
+        pattern: Option<String>,
+
+        /// Then type this, and Enter
+        #[arg(long, value_name = "TEXT", requires = "pattern")]
+        send: Option<String>,
+
+        /// Do the steps of this file
+        #[arg(long, value_name = "FILE", conflicts_with = "pattern")]
+        script: Option<PathBuf>,
+
+        /// How long each wait may take, unless the script says otherwise
+        #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+        timeout: Duration,
+    },
+
     /// Take a picture of a machine's screen, as PNG; the machine needs display = true
     Screenshot {
         name: String,

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 use crate::cli::{At, BootChoice, How, VmCommand};
 use crate::client;
+use crate::console;
+use crate::console::script::{self, Step};
 use crate::exit::{Exit, Failure};
 use crate::images::Store;
 use crate::lab::open::{self, Opened};
@@ -46,6 +48,23 @@ pub fn run(at: &At, command: VmCommand) -> Result<(), Failure> {
             follow,
             driver,
         } => logs(&opened, &name, follow, driver),
+        VmCommand::Console { name } => at_console(&opened, &name, console::attach::attach),
+        VmCommand::Expect {
+            name,
+            pattern,
+            send,
+            script,
+            timeout,
+        } => {
+            let steps = match (script, pattern) {
+                (Some(file), _) => script_of(&file, timeout)?,
+                (None, pattern) => steps(&pattern.unwrap_or_default(), send.as_deref(), timeout)?,
+            };
+            let tell = |found: &str| eprintln!("{name}: {}", found.trim());
+            at_console(&opened, &name, |place| {
+                console::expect::run(place, &steps, tell)
+            })
+        }
         VmCommand::Screenshot { name, to } => screenshot(&opened, &name, &to),
         VmCommand::Qmp {
             name,
@@ -271,6 +290,36 @@ fn print_log(file: &Path, follow: bool) -> Result<(), Failure> {
         }
         crate::process::a_moment();
     }
+}
+
+fn at_console(
+    opened: &Opened,
+    name: &str,
+    work: impl FnOnce(&console::Place<'_>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    plan::known(&opened.lab, name)?;
+    let paths = opened.paths.vm(name);
+    work(&console::Place {
+        machine: name,
+        socket: &paths.console,
+        log: &paths.console_log(),
+    })
+}
+
+fn script_of(file: &Path, limit: Duration) -> Result<Vec<Step>, Failure> {
+    let text = std::fs::read_to_string(file).map_err(Failure::io("read", file))?;
+    script::parse(&text, limit).map_err(|problems| {
+        let text = format!("{}: {}", file.display(), problems.join("; "));
+        Failure::new(Exit::Invalid, text)
+    })
+}
+
+fn steps(pattern: &str, send: Option<&str>, limit: Duration) -> Result<Vec<Step>, Failure> {
+    let awaited = script::expect(pattern, limit);
+    let sent = send.map(script::sent).transpose();
+    let steps = awaited.and_then(|awaited| Ok([Some(awaited), sent?]));
+    let steps = steps.map_err(|why| Failure::new(Exit::Usage, why))?;
+    Ok(steps.into_iter().flatten().collect())
 }
 
 fn screenshot(opened: &Opened, name: &str, to: &Path) -> Result<(), Failure> {
