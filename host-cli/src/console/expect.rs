@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn a_machine_that_does_not_run_is_said() {
         let dir = tempfile::tempdir().unwrap();
-        let socket = dir.path().join("con");
+        let socket = dir.path().join("none/con");
         let place = Place {
             machine: "node1",
             socket: &socket,

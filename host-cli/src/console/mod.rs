@@ -39,6 +39,13 @@ struct Held {
 impl Place<'_> {
     /// Takes the console; `Conflict` if somebody has it, or the machine does not run.
     fn hold(&self) -> Result<Held, Failure> {
+        let absent = |error: io::Error| {
+            let (machine, why) = (self.machine, io_reason(&error));
+            let text = format!("{machine} does not run: its console: {why}");
+            Failure::new(Exit::Conflict, text)
+        };
+        // Where nothing ever ran there is no directory for the lock either.
+        self.socket.metadata().map_err(absent)?;
         let mut lock_file = self.socket.as_os_str().to_owned();
         lock_file.push(".lock");
         let lock_file = PathBuf::from(lock_file);
@@ -51,11 +58,7 @@ impl Place<'_> {
             }
             _ => failure,
         })?;
-        let stream = UnixStream::connect(self.socket).map_err(|error| {
-            let (machine, why) = (self.machine, io_reason(&error));
-            let text = format!("{machine} does not run: its console: {why}");
-            Failure::new(Exit::Conflict, text)
-        })?;
+        let stream = UnixStream::connect(self.socket).map_err(absent)?;
         Ok(Held {
             stream,
             _lock: lock,
