@@ -1,6 +1,7 @@
 # Bootjack's menu. Each target does all its own set-up on a fresh machine that has Rust, git, make and root or sudo.
 #
-#   make lab                 boot a machine from the network and watch it (FIRMWARE=bios, ARCH=aarch64)
+#   make lab                 the lab of lab.toml: a provisioner VM with the container, and two machines that boot from it
+#   make try                 boot one machine from the network, without a provisioner VM, and watch it (FIRMWARE=bios, ARCH=aarch64)
 #   make test                all tests: pure ones, real clients, real firmware
 #   make lint                formatting and clippy
 #   make build               the programs, in target/release
@@ -11,7 +12,7 @@
 #   make bench               how fast it is: DHCP's steps, DHCP, the API and TFTP beside others (BENCH_ROUNDS, BENCH_SECONDS, BENCH_SIZES)
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test lint build install installer image provisioner bench test-needs packages-build
+.PHONY: help lab try test lint build install installer image provisioner bench test-needs packages-build
 .SILENT:
 
 ARCH ?= x86_64
@@ -72,7 +73,13 @@ provisioner: packages-build
 	cargo build --release --package bootjack
 	target/release/bootjack image build provisioner
 
-lab: packages-build
+# As the user who called it: only the packages above want root.
+lab: image provisioner
+	deploy/guest/debian.sh target/guest/debian-x86_64 x86_64
+	target/release/bootjack up --wait=cloud-init --timeout 45m $(LAB_FLAGS)
+	echo "make lab: log in with target/release/bootjack shell node-1; end it with target/release/bootjack down"
+
+try: packages-build
 	deploy/packages.sh $(LAB_PACKAGES_$(ARCH))
 	ipxe/programs.sh target/ipxe $(ARCH)
 	$(LAB_GUEST_$(ARCH))

@@ -98,7 +98,8 @@ fn bar(from: u64, to: u64, whole: u64) -> String {
 }
 
 /// The event in words.
-fn text(event: &Event) -> String {
+/// The event as a sentence without its machine.
+pub fn text(event: &Event) -> String {
     let (what, detail) = (event.what.as_str(), event.detail.as_str());
     let file = what.rsplit('/').next().unwrap_or(what);
     let file = file.split('?').next().unwrap_or(file);

@@ -65,6 +65,8 @@ pub struct Membership {
     confirmed: Instant,
     /// Its record as it was last written, and when.
     written: (Vec<u8>, Instant),
+    /// Whether its key is its own, as far as is known.
+    is_member: bool,
 }
 
 /// What became of a try to write its key.
@@ -95,6 +97,7 @@ impl Membership {
             ttl,
             confirmed,
             written: (Vec::new(), confirmed),
+            is_member: true,
         };
         membership.wait_for_the_key().await?;
         membership.known.set_confirmed(true);
@@ -198,20 +201,27 @@ impl Membership {
             Err(error) => Err(error),
         };
         let is_fresh = self.confirmed.elapsed() < self.ttl;
+        if let Ok(is_member) = done {
+            self.is_member = is_member;
+        }
         match (done, is_fresh) {
-            (Ok(()), true) => self.tell_confirmed(),
-            (_, true) => {}
-            (_, false) => self.tell_unconfirmed(),
+            (Ok(true), true) => self.tell_confirmed(),
+            (Err(_), true) => {}
+            (Ok(false), _) | (_, false) => self.tell_unconfirmed(),
         }
     }
 
-    /// Tells the others where it is now and, now and then, what it did.
-    async fn write_again(&mut self) -> Result<(), EtcdError> {
+    /// Tells the others where it is now and, now and then, what it did; answers whether it is a member still.
+    async fn write_again(&mut self) -> Result<bool, EtcdError> {
+        if !self.is_member {
+            return self.register_anew().await;
+        }
         let record = self.record();
         let (before, at) = &self.written;
         let has_moved = !same_but_counts(before, &record, &self.identity.member.id);
-        if record == *before || (!has_moved && at.elapsed() < TOLD_EVERY) {
-            return Ok(());
+        // Also where nothing is new: somebody may have deleted the key.
+        if !has_moved && at.elapsed() < TOLD_EVERY {
+            return Ok(true);
         }
         let key = self.key();
         let txn = Txn {
@@ -222,24 +232,28 @@ impl Membership {
             then: vec![self.put(key, &record)],
             otherwise: Vec::new(),
         };
-        match self.client.commit(txn).await?.succeeded {
-            true => self.written = (record, Instant::now()),
-            // An earlier try came through, or somebody deleted the key.
-            false => self.register_anew().await?,
+        if self.client.commit(txn).await?.succeeded {
+            self.written = (record, Instant::now());
+            return Ok(true);
         }
-        Ok(())
+        // An earlier try came through, or somebody deleted the key.
+        self.register_anew().await
     }
 
     /// Its lease ended while it was away; its key went with it.
-    async fn rejoin(&mut self) -> Result<(), EtcdError> {
+    async fn rejoin(&mut self) -> Result<bool, EtcdError> {
         let began = Instant::now();
         self.lease = self.client.grant(self.ttl).await?;
         self.confirmed = began;
         self.register_anew().await
     }
 
-    async fn register_anew(&mut self) -> Result<(), EtcdError> {
-        if let Registered::Held(other) = self.register().await? {
+    /// Whether its key is its own again, or may be soon. That it is another's is said once.
+    async fn register_anew(&mut self) -> Result<bool, EtcdError> {
+        let registered = self.register().await?;
+        if let Registered::Held(other) = &registered
+            && self.is_member
+        {
             emit(&Event::Failed {
                 about: "replicas",
                 error: format!(
@@ -249,7 +263,7 @@ impl Membership {
                 ),
             });
         }
-        Ok(())
+        Ok(!matches!(registered, Registered::Held(_)))
     }
 
     fn key(&self) -> Bytes {

@@ -18,6 +18,7 @@ mod dhcp_relay;
 mod disk_image;
 mod doctor;
 mod documents;
+mod etcd_backend;
 mod etcd_client;
 mod etcd_secure;
 mod etcd_store;

@@ -286,3 +286,37 @@ fn what_operators_write_is_followed_by_all_and_an_override_ends_in_etcd_too() {
         second.until(|group| group.overrides(0).is_empty()).await;
     });
 }
+
+#[test]
+fn a_key_that_somebody_deleted_comes_back_and_one_that_is_anothers_is_said_until_it_is_free() {
+    let netns = Netns::new("etcd");
+    let etcd = Etcd::start(&netns);
+    let key = "test/replicas/replica-1";
+    run_in(&netns, async {
+        let endpoints = [etcd.endpoint()];
+        let first = Replica::join(1, &endpoints).await.expect("joined");
+        let second = Replica::join(2, &endpoints).await.expect("joined");
+        etcd.ctl(&["del", key]);
+        second.sees(&["2"]).await;
+        // Nobody asks it for anything: it looks by itself.
+        second.sees(&["1", "2"]).await;
+
+        let record = etcd.ctl(&["get", "--print-value-only", key]);
+        let stolen = record.trim_end().replacen("\"1-", "\"x-", 1);
+        assert_ne!(stolen, record.trim_end(), "{record}");
+        etcd.ctl(&["put", key, &stolen]);
+        let confirmed = async |is: bool| {
+            let began = Instant::now();
+            while first.known.is_confirmed() != is {
+                assert!(began.elapsed() < HANG, "is_confirmed is not {is}");
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        confirmed(false).await;
+        etcd.ctl(&["del", key]);
+        confirmed(true).await;
+        second.sees(&["1", "2"]).await;
+        let record = etcd.ctl(&["get", "--print-value-only", key]);
+        assert!(record.contains("\"1-"), "{record}");
+    });
+}

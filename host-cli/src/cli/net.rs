@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{Format, duration};
+use crate::exit::Failure;
+use crate::lab::open::LabRef;
 
 #[derive(Debug, Args)]
 pub struct NetArgs {
@@ -27,12 +29,12 @@ impl NetArgs {
 #[derive(Debug, Subcommand)]
 pub enum NetCommand {
     /// Show the switch's ports, who is at them, and what they dropped
-    Status(RunArgs),
+    Status(OnLab),
 
     /// Write the network's frames to a file that tcpdump and Wireshark read, until Ctrl-C
     Capture {
         #[command(flatten)]
-        run: RunArgs,
+        run: OnLab,
 
         #[command(flatten)]
         args: CaptureArgs,
@@ -41,7 +43,7 @@ pub enum NetCommand {
     /// Pull a machine's cable, or plug it in again
     Link {
         #[command(flatten)]
-        run: RunArgs,
+        run: OnLab,
 
         /// The machine, or provisioner
         port: String,
@@ -53,7 +55,7 @@ pub enum NetCommand {
     /// Make a machine's cable lose and delay frames; without flags, make it good again
     Impair {
         #[command(flatten)]
-        run: RunArgs,
+        run: OnLab,
 
         /// The machine, or provisioner
         port: String,
@@ -89,6 +91,27 @@ pub enum NetCommand {
 
         port: u16,
     },
+}
+
+/// The lab whose network it is.
+#[derive(Clone, Debug, Args)]
+pub struct OnLab {
+    #[command(flatten)]
+    lab: LabRef,
+
+    /// The lab's runtime directory, in place of its file
+    #[arg(long, value_name = "DIR", conflicts_with = "file")]
+    run: Option<PathBuf>,
+}
+
+impl OnLab {
+    /// The lab's runtime directory.
+    pub fn run(&self) -> Result<PathBuf, Failure> {
+        match &self.run {
+            Some(run) => Ok(run.clone()),
+            None => Ok(crate::lab::open::open(&self.lab)?.paths.run().to_owned()),
+        }
+    }
 }
 
 /// The lab whose network it is.

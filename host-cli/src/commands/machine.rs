@@ -283,7 +283,7 @@ fn id(machine: &Machine) -> &str {
 }
 
 /// `live` stands for a machine whose profile installs nothing.
-fn state(machine: &Machine) -> &'static str {
+pub fn state(machine: &Machine) -> &'static str {
     match machine.state() {
         State::Unspecified | State::Idle if machine.installs => "idle",
         State::Unspecified | State::Idle => "live",

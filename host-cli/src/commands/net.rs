@@ -23,10 +23,10 @@ pub fn run(args: &NetArgs) -> Result<(), Failure> {
         NetCommand::Dial { run, host, port } => {
             namespace::control::Client::connect(&run.run)?.dial(*host, *port)
         }
-        NetCommand::Status(run) => status(&run.run, args.format()),
-        NetCommand::Capture { run, args } => capture(&run.run, args),
+        NetCommand::Status(run) => status(&run.run()?, args.format()),
+        NetCommand::Capture { run, args } => capture(&run.run()?, args),
         NetCommand::Link { run, port, state } => {
-            Client::connect(&run.run)?.link(port, *state == LinkState::Up)
+            Client::connect(&run.run()?)?.link(port, *state == LinkState::Up)
         }
         NetCommand::Impair {
             run,
@@ -38,7 +38,7 @@ pub fn run(args: &NetArgs) -> Result<(), Failure> {
                 loss: *loss,
                 delay: *delay,
             };
-            Client::connect(&run.run)?.impair(port, impairment)
+            Client::connect(&run.run()?)?.impair(port, impairment)
         }
     }
 }

@@ -14,4 +14,5 @@ pub mod service;
 pub mod ssh;
 pub mod switch;
 pub mod targets;
+pub mod timeline;
 pub mod wait;

@@ -1,6 +1,7 @@
 //! What a command on a lab does, for who watches: a line for each thing done, a moving line for what is waited for, on standard
 //! error; or a JSON object for each, for programs.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ pub struct Report {
     started: Instant,
     style: Style,
     waiting: Mutex<Option<ProgressBar>>,
+    said: Mutex<BTreeSet<String>>,
     is_json: bool,
     is_quiet: bool,
 }
@@ -29,6 +31,7 @@ impl Report {
             started: Instant::now(),
             style: Style::stderr(),
             waiting: Mutex::default(),
+            said: Mutex::default(),
             is_json,
             is_quiet,
         }
@@ -42,6 +45,19 @@ impl Report {
     /// Something is to be known: why it is emulated, what is missing.
     pub fn note(&self, who: &str, what: &str) {
         self.line("note", who, what);
+    }
+
+    /// The same, unless it was said before.
+    pub fn note_once(&self, who: &str, what: &str) {
+        let mut said = self.said.lock().expect("nobody panics with it");
+        if said.insert(what.to_owned()) {
+            self.note(who, what);
+        }
+    }
+
+    /// A machine did something.
+    pub fn event(&self, who: &str, what: &str) {
+        self.line("event", who, what);
     }
 
     /// What is waited for, until the next line.
@@ -62,10 +78,16 @@ impl Report {
 
     /// Ends the moving line.
     pub fn still(&self) {
+        self.take();
+    }
+
+    /// Ends the moving line, and says what it said.
+    fn take(&self) -> Option<String> {
         let waiting = self.waiting.lock().expect("nobody panics with it").take();
-        if let Some(bar) = waiting {
+        waiting.map(|bar| {
             bar.finish_and_clear();
-        }
+            bar.message()
+        })
     }
 
     fn line(&self, kind: &str, who: &str, what: &str) {
@@ -83,10 +105,11 @@ impl Report {
         if self.is_quiet {
             return;
         }
-        self.still();
+        let waited_for = self.take();
         let who = self.style.cyan(&format!("{who:<12}"));
         let what = match kind {
             "note" => self.style.dim(what),
+            "event" => format!("· {what}"),
             _ => what.to_owned(),
         };
         let _ = writeln!(
@@ -94,6 +117,10 @@ impl Report {
             "{:>7.1}s  {who} {what}",
             elapsed.as_secs_f64()
         );
+        // What happens meanwhile does not end what is waited for.
+        if let (Some(what), "event") = (waited_for, kind) {
+            self.waiting(&what);
+        }
     }
 }
 

@@ -43,7 +43,7 @@ pub async fn start(plan: &VmPlan, store: &Store, report: &Report) -> Result<Star
         .map_or_else(String::new, |pid| format!(", pid {pid}"));
     report.done(&vm.name, &format!("powered on ({}{pid})", plan.title()));
     if let Some(reason) = &plan.driver_reason {
-        report.note(&vm.name, &format!("emulated: {reason}"));
+        report.note_once("machines", &format!("are emulated: {reason}"));
     }
     Ok(Started::Now)
 }

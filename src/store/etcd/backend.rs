@@ -121,7 +121,24 @@ impl Etcd {
         String::from_utf8_lossy(name).into_owned()
     }
 
-    /// Everything that there is, read anew, and a watch of what follows.
+    /// Reads everything anew, and has it told: what happened in between is not known otherwise, and the next transaction would be
+    /// compared with what nobody here has heard of.
+    fn read_anew(&mut self) -> Result<(), StoreError> {
+        match self.read() {
+            Ok(records) => {
+                self.trouble = None;
+                self.news.push(News::All(records));
+                Ok(())
+            }
+            Err(error) => {
+                let problem = format!("what others have written cannot be read anew: {error}");
+                self.trouble = Some(problem);
+                Err(error)
+            }
+        }
+    }
+
+    /// Everything that there is, and a watch of what follows.
     fn read(&mut self) -> Result<Records, StoreError> {
         let listing = loop {
             let listing = self.wait(self.client.list(&self.prefix));
@@ -184,9 +201,7 @@ impl Etcd {
             Seen::Compacted => {
                 self.watch = None;
                 // Without an answer it is tried again.
-                if let Ok(records) = self.read() {
-                    self.news.push(News::All(records));
-                }
+                let _ = self.read_anew();
             }
         }
     }
@@ -223,7 +238,7 @@ impl Etcd {
             };
             match seen {
                 Some(seen) => self.take_in(seen),
-                None if self.watch.is_none() && self.read().is_ok() => {}
+                None if self.watch.is_none() && self.read_anew().is_ok() => {}
                 None => {
                     let problem = "what others wrote was not heard of in time";
                     self.go_away(problem);
@@ -395,10 +410,8 @@ impl Etcd {
                     self.state.probe = None;
                     self.answered();
                     self.take_in_all();
-                    if self.watch.is_none()
-                        && let Ok(records) = self.read()
-                    {
-                        self.news.push(News::All(records));
+                    if self.watch.is_none() {
+                        let _ = self.read_anew();
                     }
                     if self.state.is_watching && self.mirror.head_at >= head_at {
                         self.state.away = None;

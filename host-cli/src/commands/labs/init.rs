@@ -7,7 +7,7 @@ use crate::cli::{InitLabArgs, LabTemplate};
 use crate::exit::{Exit, Failure};
 use crate::output;
 
-const PAIR: &str = include_str!("../../../../deploy/lab/pair.toml");
+const PAIR: &str = include_str!("../../../../lab.toml");
 const QUICK: &str = include_str!("../../../../deploy/lab/quick.toml");
 
 /// Writes it; a file that is there stays.

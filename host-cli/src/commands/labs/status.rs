@@ -111,7 +111,7 @@ pub async fn stands(opened: &Opened) -> Result<(Vec<Stand>, Value), Failure> {
 }
 
 fn word(machine: &Machine) -> String {
-    machine.state().as_str_name().to_ascii_lowercase()
+    crate::commands::machine::state(machine).to_owned()
 }
 
 async fn told(opened: &Opened) -> Result<(Vec<Lease>, Vec<Machine>), Failure> {

@@ -9,6 +9,7 @@ use crate::lab::plan::{self, VmPlan};
 use crate::lab::provisioner::Provisioner;
 use crate::lab::report::Report;
 use crate::lab::targets::{self, Started};
+use crate::lab::timeline::Timeline;
 use crate::lab::{provisioner, ssh, switch};
 use crate::labfile::{NetworkKind, ProvisionerKind};
 use crate::output;
@@ -45,14 +46,19 @@ async fn up(args: &UpArgs, opened: &Opened, report: &Report) -> Result<(), Failu
     let keys = ssh::keys(opened).await?;
     provisioner::up(opened, &host, &keys, &store, report).await?;
     supply(opened, &keys, report).await?;
+    let server = provisioner::server(opened)?;
+    let timeline = Timeline::begin(&server).await?;
     for vm in &vms {
         start(vm, opened, &keys, &store, report).await?;
     }
     // Who waits for machines keeps nobody else from the lab.
     drop(lock);
-    match &args.wait {
-        Some(until) => super::wait::all(opened, &vms, until, args.timeout, report).await,
-        None => Ok(()),
+    let Some(until) = &args.wait else {
+        return Ok(());
+    };
+    tokio::select! {
+        waited = super::wait::all(opened, &vms, until, args.timeout, report) => waited,
+        never = timeline.tell(&server, report) => never,
     }
 }
 

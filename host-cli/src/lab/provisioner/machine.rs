@@ -275,7 +275,7 @@ async fn start(
     targets::launch(&plan.vm)?;
     report.done(PROVISIONER, &format!("powered on ({})", plan.vm.title()));
     if let Some(reason) = &plan.vm.driver_reason {
-        report.note(PROVISIONER, &format!("emulated: {reason}"));
+        report.note_once("machines", &format!("are emulated: {reason}"));
     }
     if !plan.freeze {
         return Ok(());
