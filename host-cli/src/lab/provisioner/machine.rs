@@ -32,6 +32,8 @@ use crate::{disk, seed};
 /// From power-on to an API that answers: twice what an emulated machine takes on a busy computer, with room for loading the image.
 const PATIENCE: Duration = Duration::from_secs(600);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// So long a machine is asked whether it stands at its gate, before its API is tried again.
+const GLANCE: Duration = Duration::from_secs(2);
 /// What the machine's own system may grow to; it is only taken as it is written.
 const ROOT_SIZE: u64 = 4 << 30;
 
@@ -175,9 +177,8 @@ pub async fn up(
         if !targets::is_as_started(&plan.vm) {
             report.note(PROVISIONER, "runs by an earlier lab.toml or image; to have it as it is now: bootjack provisioner restart");
         }
-        // A command that was stopped may have left it there.
-        if plan.freeze && client::channel(&server(opened)?).await.is_err() {
-            pass(paths, until)?;
+        if plan.freeze {
+            unstick(opened, paths, until).await?;
         }
         return ready(opened, until).await;
     }
@@ -302,6 +303,19 @@ fn thaw(plan: &Plan, frozen: &Frozen, report: &Report) -> Result<(), Failure> {
     frozen::go_on(&paths.monitor).map_err(vm_failed)?;
     pass(paths, until)?;
     report.done(PROVISIONER, &format!("thawed ({})", plan.vm.title()));
+    Ok(())
+}
+
+/// A command that was killed may have left the machine standing still, or at its gate: has it go on until its API answers.
+async fn unstick(opened: &Opened, paths: &VmPaths, until: Instant) -> Result<(), Failure> {
+    let server = server(opened)?;
+    while client::channel(&server).await.is_err() && Instant::now() < until {
+        frozen::go_on(&paths.monitor).map_err(vm_failed)?;
+        let mut gate = Gate::connect(&paths.control)?;
+        if gate.is_reached(Instant::now() + GLANCE)? {
+            return gate.open(until);
+        }
+    }
     Ok(())
 }
 
