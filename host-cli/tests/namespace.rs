@@ -128,13 +128,12 @@ impl Lab {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        child
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(said.as_bytes())
-            .unwrap();
-        child.wait_with_output().unwrap()
+        // Open until the answer is there: a server may take an end for one that has gone.
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(said.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        drop(stdin);
+        output
     }
 }
 
