@@ -284,6 +284,13 @@ pub enum Command {
         dir: PathBuf,
     },
 
+    /// Print the version of this program and what it was built for
+    Version {
+        /// How it is printed [default: table]
+        #[arg(long, short, value_enum, value_name = "FORMAT")]
+        output: Option<Format>,
+    },
+
     /// Print the completion script for a shell
     Completion {
         #[arg(value_enum)]
@@ -571,7 +578,7 @@ const SILENT_VERBS: [&str; 4] = ["lab", "init", "completion", "man"];
 
 /// Whether a verb answers in a format of choice without talking to a bootjackd that somebody names.
 fn answers_alone(verb: &str) -> bool {
-    let others = ["auth", "net", "image", "disk"];
+    let others = ["auth", "net", "image", "disk", "version"];
     others.contains(&verb) || (LAB_VERBS.contains(&verb) && !SILENT_VERBS.contains(&verb))
 }
 
@@ -581,7 +588,9 @@ impl Command {
         match self {
             Self::Auth(auth) => Some(&mut auth.output),
             Self::Net(net) => Some(&mut net.output),
-            Self::Image { output, .. } | Self::Disk { output, .. } => Some(output),
+            Self::Image { output, .. } | Self::Disk { output, .. } | Self::Version { output } => {
+                Some(output)
+            }
             Self::Verb(verb) => verb.at().map(|at| &mut at.output),
             _ => None,
         }
@@ -609,6 +618,7 @@ impl Command {
             | Self::Image { .. }
             | Self::Disk { .. }
             | Self::Man { .. }
+            | Self::Version { .. }
             | Self::Completion { .. } => None,
         }
     }

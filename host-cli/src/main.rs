@@ -110,6 +110,7 @@ fn main() -> ExitCode {
         Command::Image { output, command } => commands::image::run(command, format_of(output)),
         Command::Disk { output, command } => commands::disk::run(command, format_of(output)),
         Command::Man { dir } => commands::man::run(&dir),
+        Command::Version { output } => commands::version::run(format_of(output)),
         Command::Completion { shell } => commands::completion::run(shell),
     };
     match done {

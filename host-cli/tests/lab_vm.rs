@@ -277,6 +277,51 @@ fn a_qemu_that_answers_nobody_is_told_as_such_and_killed() {
 }
 
 #[test]
+fn a_killed_switch_is_there_again_and_machines_keep_running() {
+    let lab = Lab::new();
+    lab.works(&["vm", "start", "a", "--driver", "qemu-tcg"]);
+    let before = lab.state_of("a");
+    let pid_file = lab.shown("a", "monitor").with_file_name("sw.pid");
+    let switch: i64 = std::fs::read_to_string(pid_file)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    kill(switch, libc::SIGKILL);
+    lab.works(&["vm", "start", "a", "--driver", "qemu-tcg"]);
+    assert_eq!(lab.state_of("a"), before);
+    let status: Value = serde_json::from_str(&lab.works(&["net", "status", "-o", "json"])).unwrap();
+    assert!(status.to_string().contains("\"a\""), "{status}");
+}
+
+#[test]
+fn what_runs_and_belongs_to_no_lab_is_told_and_left_alone() {
+    let lab = Lab::new();
+    lab.works(&["vm", "start", "b", "--driver", "qemu-tcg"]);
+    let pid = lab.state_of("b").1.unwrap();
+    let state = lab.path("state/bootjack/labs/fake");
+    let kept = lab.path("kept");
+    std::fs::rename(&state, &kept).unwrap();
+    let output = lab.run(&["doctor"]);
+    let told = String::from_utf8(output.stdout).unwrap();
+    let orphan = told.lines().find(|line| line.contains("belongs to no lab"));
+    assert!(
+        orphan.is_some_and(|line| line.contains(&pid.to_string())),
+        "{told}"
+    );
+    std::fs::rename(&kept, &state).unwrap();
+    assert_eq!(lab.state_of("b").1, Some(pid), "it still runs");
+    // A lab whose file is gone is told, too, with what still runs of it.
+    std::fs::rename(lab.path("lab.toml"), lab.path("other.toml")).unwrap();
+    let told = String::from_utf8(lab.run(&["doctor"]).stdout).unwrap();
+    assert!(
+        told.contains("is gone or is not this lab's any more; it still runs"),
+        "{told}"
+    );
+    std::fs::rename(lab.path("other.toml"), lab.path("lab.toml")).unwrap();
+}
+
+#[test]
 fn two_commands_at_once_start_one_machine() {
     let lab = Lab::new();
     let start = || {

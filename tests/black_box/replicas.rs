@@ -405,14 +405,15 @@ fn counted(report: &str, exchange: &str) -> (usize, usize) {
 
 /// It is a relay agent that knows one replica alone: two of three exchanges are sent on to their owners, who answer it themselves.
 #[test]
-fn under_perfdhcp_nobody_gets_two_addresses_and_nothing_acknowledged_is_lost_though_a_replica_dies()
-{
+fn under_perfdhcp_no_address_is_given_twice_and_none_is_lost_while_replicas_die_are_cut_off_are_rolled_and_join()
+ {
     let mut lab = Lab::new(3);
     let agent = Netns::new("perfdhcp");
     lab.segment.plug(&agent, "eth0", "198.18.255.3/16");
     let mut command = agent.command("perfdhcp");
     command.args(["-4", "-g", "single", "-l", "198.18.255.3"]);
-    command.args(["-r", "60", "-p", "25", "-W", "2000000", "-R", "100000"]);
+    // Far longer than it takes: it is ended when everything has happened.
+    command.args(["-r", "60", "-p", "600", "-W", "2000000", "-R", "100000"]);
     command.args(["-b", "mac=52:54:03:00:00:00", "198.18.0.1"]);
     let perfdhcp = command
         .stdout(std::process::Stdio::piped())
@@ -428,6 +429,27 @@ fn under_perfdhcp_nobody_gets_two_addresses_and_nothing_acknowledged_is_lost_tho
     acked(&mut lab, 3, 200);
     lab.replica(2).start();
     acked(&mut lab, 2, 30);
+
+    let ports = lab.replica(3).ports.clone();
+    lab.segment.cut(&ports[0]);
+    lab.backbone.cut(&ports[1]);
+    lab.replica(1).sees(&[1, 2]);
+    acked(&mut lab, 2, 90);
+    lab.segment.mend(&ports[0]);
+    lab.backbone.mend(&ports[1]);
+    let is_back = |line: &Value| line["change"] == "confirmed" || line["change"] == "joined";
+    lab.replica(3).service().wait_for("replicas", is_back);
+
+    for number in [1, 2, 3] {
+        lab.replica(number).terminate();
+        lab.replica(number).start();
+        acked(&mut lab, number, 20);
+    }
+    lab.add(4);
+    lab.replica(1).sees(&[1, 2, 3, 4]);
+    acked(&mut lab, 4, 30);
+    // SAFETY: takes no pointers; it has not been waited for, so the id is still its own.
+    unsafe { libc::kill(perfdhcp.id() as libc::pid_t, libc::SIGINT) };
     let output = perfdhcp.wait_with_output().expect("it ends by itself");
     let report = String::from_utf8_lossy(&output.stdout).into_owned();
     let (discovers, offers) = counted(&report, "DISCOVER-OFFER");

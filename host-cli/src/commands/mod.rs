@@ -18,4 +18,5 @@ pub mod profile;
 pub mod replicas;
 pub mod reservation;
 pub mod server;
+pub mod version;
 pub mod wait;
