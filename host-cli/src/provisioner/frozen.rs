@@ -135,6 +135,8 @@ impl Frozen {
 /// Has a QEMU that was started with such a command go on, once it has everything.
 pub fn go_on(monitor: &Path) -> Result<(), QmpError> {
     let mut qmp = Qmp::connect(monitor)?;
+    // One that somebody else has begun would stop the machine again when it is done; without one this does nothing.
+    qmp.execute("migrate_cancel", json!({}))?;
     let until = Instant::now() + PATIENCE;
     loop {
         let state = qmp.execute_within("query-status", json!({}), PATIENCE)?;

@@ -32,6 +32,8 @@ use crate::{disk, seed};
 /// From power-on to an API that answers: twice what an emulated machine takes on a busy computer, with room for loading the image.
 const PATIENCE: Duration = Duration::from_secs(600);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// A handshake takes an emulated machine a second.
+const ANSWER: Duration = Duration::from_secs(10);
 /// So long a machine is asked whether it stands at its gate, before its API is tried again.
 const GLANCE: Duration = Duration::from_secs(2);
 /// What the machine's own system may grow to; it is only taken as it is written.
@@ -308,9 +310,9 @@ fn thaw(plan: &Plan, frozen: &Frozen, report: &Report) -> Result<(), Failure> {
 
 /// A command that was killed may have left the machine standing still, or at its gate: has it go on until its API answers.
 async fn unstick(opened: &Opened, paths: &VmPaths, until: Instant) -> Result<(), Failure> {
+    frozen::go_on(&paths.monitor).map_err(vm_failed)?;
     let server = server(opened)?;
-    while client::channel(&server).await.is_err() && Instant::now() < until {
-        frozen::go_on(&paths.monitor).map_err(vm_failed)?;
+    while channel(&server).await.is_err() && Instant::now() < until {
         let mut gate = Gate::connect(&paths.control)?;
         if gate.is_reached(Instant::now() + GLANCE)? {
             return gate.open(until);
@@ -363,7 +365,7 @@ async fn ready(opened: &Opened, until: Instant) -> Result<(), Failure> {
     let paths = opened.paths.vm(PROVISIONER);
     let server = server(opened)?;
     loop {
-        match client::channel(&server).await {
+        match channel(&server).await {
             Ok(_) => return Ok(()),
             // Wrong certificates do not get better.
             Err(failure) if failure.exit == Exit::Invalid => return Err(failure),
@@ -377,6 +379,17 @@ async fn ready(opened: &Opened, until: Instant) -> Result<(), Failure> {
             Err(_) if Instant::now() > until => return Err(late(&paths)),
             Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
         }
+    }
+}
+
+/// Connects to its API. QEMU takes connections for a machine that takes none, and leaves them as they are.
+async fn channel(server: &Server) -> Result<client::Connection, Failure> {
+    match tokio::time::timeout(ANSWER, client::channel(server)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Failure::new(
+            Exit::Service,
+            format!("bootjackd at {server} does not answer"),
+        )),
     }
 }
 
