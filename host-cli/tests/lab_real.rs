@@ -196,6 +196,7 @@ fn machines_of_both_firmwares_boot_from_the_container_in_the_provisioner_and_are
     ]);
     assert!(stdout.starts_with("uefi\n"), "{stdout}");
     assert!(stdout.contains("198.18.0.11/24"), "{stdout}");
+    assert_alone_with_the_provisioner(&lab);
     std::fs::write(lab.path("sent.txt"), "over there\n").unwrap();
     lab.works(&["cp", "sent.txt", "uefi:/root/sent.txt"]);
     let (stdout, _) = lab.works(&["exec", "uefi", "--", "cat", "/root/sent.txt"]);
@@ -216,6 +217,34 @@ fn machines_of_both_firmwares_boot_from_the_container_in_the_provisioner_and_are
     lab.works(&["down"]);
     let (stdout, _) = lab.works(&["vm", "list", "-o", "json"]);
     assert!(!stdout.contains("running"), "{stdout}");
+}
+
+/// What a machine reaches of the computer it runs on, tried from within: the services of its LAN and nothing else.
+fn assert_alone_with_the_provisioner(lab: &Lab) {
+    let (stdout, _) = lab.works(&["exec", "uefi", "--", "ip", "-4", "route", "show", "default"]);
+    assert!(stdout.contains("via 198.18.0.1 "), "{stdout}");
+    let connects = |to: &str| {
+        let script = format!("timeout 10 bash -c 'exec 3<>/dev/tcp/{to}'");
+        (lab.run(&["exec", "uefi", "--", "sh", "-c", &script]).status).success()
+    };
+    assert!(connects("198.18.0.1/80"), "the provisioner serves it");
+    let ssh_of_provisioner = {
+        let (stdout, _) = lab.works(&["ssh-config"]);
+        let mut words = stdout.split_whitespace().skip_while(|word| *word != "Port");
+        words.nth(1).expect(&stdout).to_owned()
+    };
+    for (to, what) in [
+        ("198.18.0.1/22", "the provisioner's ssh"),
+        ("198.18.0.1/8443", "its API"),
+        ("10.0.2.15/22", "its ssh from its other side"),
+        ("10.0.2.15/8443", "its API from its other side"),
+        (
+            &format!("10.0.2.2/{ssh_of_provisioner}"),
+            "the forwarded port of the computer it runs on",
+        ),
+    ] {
+        assert!(!connects(to), "{what} answers a target at {to}");
+    }
 }
 
 const INSTALL: &str = r#"version = 1

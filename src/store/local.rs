@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,8 @@ const TOO_LONG: u64 = if cfg!(test) { 4096 } else { 512 << 20 };
 const CHECKPOINT_PERIOD: Duration = Duration::from_secs(10);
 /// and after this there is a checkpoint though no second is quiet.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// How long a process that was killed may take to let its lock go.
+const PREDECESSOR_ENDS: Duration = Duration::from_secs(3);
 /// Journals since the last snapshot have at most this, or what the snapshot has.
 const SNAPSHOT_AFTER: u64 = 64 << 20;
 
@@ -403,7 +405,7 @@ fn broken(layout: &Layout, problem: &dyn std::fmt::Display) -> StoreError {
     }
 }
 
-/// Makes the directory, if it is missing, and holds it for this process alone.
+/// Makes the directory, if it is missing, and holds it for this process alone. Refused if another holds it, and goes on doing so.
 pub(super) fn lock(data_dir: &Path) -> Result<File, StoreError> {
     let layout = Layout::new(data_dir);
     let made = DirBuilder::new()
@@ -419,9 +421,23 @@ pub(super) fn lock(data_dir: &Path) -> Result<File, StoreError> {
         .mode(0o600)
         .open(layout.lock())
         .map_err(|error| broken(&layout, &error))?;
-    flock(&lock, FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| StoreError::Locked(data_dir.display().to_string()))?;
-    Ok(lock)
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        return Ok(lock);
+    }
+    lock_after_predecessor(lock).ok_or_else(|| StoreError::Locked(data_dir.display().to_string()))
+}
+
+/// A process that was killed holds its lock until its last thread is gone, which may be after its parent was told: whoever
+/// starts it again at once waits for that here.
+fn lock_after_predecessor(lock: File) -> Option<File> {
+    let (held, holds) = mpsc::channel();
+    std::thread::spawn(move || {
+        if flock(&lock, FlockOperation::LockExclusive).is_ok() {
+            // Too late is no harm: nobody takes it, and it is let go with the channel.
+            let _ = held.send(lock);
+        }
+    });
+    holds.recv_timeout(PREDECESSOR_ENDS).ok()
 }
 
 #[cfg(test)]

@@ -154,6 +154,18 @@ async fn what_was_acknowledged_is_there_after_opening_again() {
 }
 
 #[test]
+fn one_that_comes_while_another_ends_waits_for_it() {
+    let home = tempfile::tempdir().expect("a directory");
+    let held = super::local::lock(home.path()).expect("is free");
+    let waits = {
+        let path = home.path().to_owned();
+        std::thread::spawn(move || super::local::lock(&path).map(drop))
+    };
+    drop(held);
+    waits.join().expect("ends").expect("is free by now");
+}
+
+#[test]
 fn a_second_process_is_refused_in_a_sentence() {
     let home = tempfile::tempdir().expect("a directory");
     let _first = open_sled(home.path(), HOUR).expect("opens");

@@ -62,18 +62,21 @@ pub fn exists(path: &Path) -> Failure {
     Failure::new(Exit::Conflict, text)
 }
 
-/// Makes the file whole or not at all.
-pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), Failure> {
+/// Makes the file whole or not at all. Two commands may do so at once: the last one's is there.
+pub fn write_whole(path: &Path, content: impl AsRef<[u8]>) -> Result<(), Failure> {
     let mut new = path.as_os_str().to_owned();
-    new.push(".new");
+    new.push(format!(".new.{}", std::process::id()));
     let new = Path::new(&new);
     let write = || {
         let mut file = File::create(new)?;
-        file.write_all(content)?;
+        file.write_all(content.as_ref())?;
         file.sync_all()?;
         fs::rename(new, path)
     };
-    write().map_err(Failure::io("write", path))?;
+    write().map_err(|error| {
+        let _ = fs::remove_file(new);
+        Failure::io("write", path)(error)
+    })?;
     sync_directory_of(path);
     Ok(())
 }

@@ -108,37 +108,6 @@ pub async fn put_profiles(
     Ok(put)
 }
 
-/// The files of directories, or single ones, under the names that profiles know them by: `DIRECTORY/FILE`.
-pub fn artifacts(sources: &[PathBuf]) -> Result<BTreeMap<String, PathBuf>, Failure> {
-    let mut all = BTreeMap::new();
-    for source in sources {
-        let name = source
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        collect(source, &name, &mut all)?;
-    }
-    Ok(all)
-}
-
-fn collect(path: &Path, name: &str, all: &mut BTreeMap<String, PathBuf>) -> Result<(), Failure> {
-    if !path.is_dir() {
-        std::fs::metadata(path).map_err(Failure::io("read", path))?;
-        all.insert(name.to_owned(), path.to_owned());
-        return Ok(());
-    }
-    for entry in std::fs::read_dir(path).map_err(Failure::io("read", path))? {
-        let path = entry.map_err(Failure::io("read", path))?.path();
-        let file = path.file_name().unwrap_or_default().to_string_lossy();
-        // Marks of how something was made.
-        if !file.starts_with('.') {
-            collect(&path, &format!("{name}/{file}"), all)?;
-        }
-    }
-    Ok(())
-}
-
 /// Sends the files that bootjackd does not have so. Returns the names of those that were sent.
 pub async fn send_artifacts(
     server: &Server,

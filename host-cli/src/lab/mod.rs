@@ -4,6 +4,7 @@
 //! bootjackd is to know), `targets` (the machines); `service`, `ssh` (pure: configuration), `report` (who watches).
 
 pub mod content;
+pub mod files;
 pub mod open;
 pub mod paths;
 pub mod plan;

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::paths::{Bases, LabPaths};
 use crate::exit::{Detail, Exit, Failure};
+use crate::images::files;
 use crate::labfile::{self, Lab};
 
 /// Which lab.
@@ -178,7 +179,7 @@ impl Opened {
         // While we waited, the lab may have become another file's.
         self.check_owner()?;
         let record = json!({ "version": 1, "file": self.file });
-        write_whole(&self.paths.record(), &format!("{record:#}\n"))?;
+        files::write_whole(&self.paths.record(), format!("{record:#}\n"))?;
         Ok(Lock(lock))
     }
 }
@@ -221,16 +222,4 @@ fn check_private(dir: &Path) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// Writes a file so that it is there whole or as it was.
-pub fn write_whole(file: &Path, text: &str) -> Result<(), Failure> {
-    let new = file.with_extension("new");
-    let written = File::create(&new).and_then(|mut to| {
-        to.write_all(text.as_bytes())?;
-        to.sync_all()
-    });
-    written
-        .and_then(|()| fs::rename(&new, file))
-        .map_err(Failure::io("write", file))
 }

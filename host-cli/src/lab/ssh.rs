@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use super::open::{Opened, make_private, write_whole};
+use super::open::{Opened, make_private};
 use super::paths::{LabPaths, PROVISIONER};
-use crate::exit::Failure;
+use super::{provisioner, switch};
+use crate::exit::{Exit, Failure};
+use crate::images::files::write_whole;
 use crate::labfile::{Lab, ProvisionerKind};
 use crate::process;
 
@@ -38,7 +40,7 @@ pub async fn keys(opened: &Opened) -> Result<Keys, Failure> {
         keys.known.insert(name.to_owned(), public);
     }
     let known = known_hosts(&opened.lab.name, &keys.known);
-    write_whole(&paths.known_hosts(), &known)?;
+    write_whole(&paths.known_hosts(), known)?;
     Ok(keys)
 }
 
@@ -69,6 +71,23 @@ fn known_hosts(lab: &str, known: &BTreeMap<String, String>) -> String {
 /// What a machine is called in known_hosts, wherever it is reached.
 fn alias(lab: &str, name: &str) -> String {
     format!("{name}.{lab}.bootjack")
+}
+
+/// Writes the configuration, as the ports are now; returns its file.
+pub fn write(opened: &Opened) -> Result<String, Failure> {
+    if !opened.paths.ssh_key().is_file() {
+        let text = format!(
+            "lab {} has no keys yet; bring it up first: bootjack up",
+            opened.lab.name
+        );
+        return Err(Failure::new(Exit::Conflict, text));
+    }
+    let port = provisioner::ssh_port(opened);
+    let program = switch::this_program()?;
+    let text = config(&opened.lab, &opened.paths, port, &program);
+    let file = opened.paths.ssh_config();
+    write_whole(&file, text)?;
+    Ok(file.display().to_string())
 }
 
 /// Text of the configuration. `port` is where the provisioner's ssh is on loopback, `bootjack` this program.

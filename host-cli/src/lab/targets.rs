@@ -6,12 +6,14 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::open::{make_private, write_whole};
+use super::open::make_private;
+use super::paths::VmPaths;
 use super::plan::VmPlan;
 use super::report::Report;
 use crate::disk;
 use crate::drivers::spec::DiskFormat;
 use crate::exit::Failure;
+use crate::images::files::write_whole;
 use crate::images::{self, Store};
 use crate::qmp::Qmp;
 use crate::vm::{self, State};
@@ -76,25 +78,28 @@ pub fn note(plan: &VmPlan) -> Result<(), Failure> {
         "program": plan.program,
         "arguments": arguments,
         "uuid": plan.vm.uuid,
+        // Its log goes on from one power-on to the next.
+        "console_start": fs::metadata(plan.paths.console_log()).map_or(0, |log| log.len()),
     });
-    write_whole(&plan.paths.record(), &format!("{record:#}\n"))
+    write_whole(&plan.paths.record(), format!("{record:#}\n"))
+}
+
+/// What its console has said since it was last powered on.
+pub fn console_since_power_on(paths: &VmPaths) -> String {
+    let start = record(paths)["console_start"].as_u64().unwrap_or(0);
+    let log = fs::read(paths.console_log()).unwrap_or_default();
+    let since = usize::try_from(start).ok().and_then(|at| log.get(at..));
+    String::from_utf8_lossy(since.unwrap_or(&log)).into_owned()
+}
+
+fn record(paths: &VmPaths) -> Value {
+    let text = fs::read_to_string(paths.record()).unwrap_or_default();
+    serde_json::from_str(&text).unwrap_or_default()
 }
 
 /// Whether it was started by the command line that it would be started by now.
 pub fn is_as_started(plan: &VmPlan) -> bool {
-    let text = fs::read_to_string(plan.paths.record()).unwrap_or_default();
-    let record: Value = serde_json::from_str(&text).unwrap_or_default();
-    let is_same = |wanted: &[String], is: &Value| {
-        let words = is.as_array().map(Vec::as_slice).unwrap_or_default();
-        words
-            .iter()
-            .map(Value::as_str)
-            .eq(wanted.iter().map(|word| Some(word.as_str())))
-    };
-    is_same(
-        &plain(plan.arguments()),
-        &json!(plain(strings(&record["arguments"]))),
-    )
+    plain(plan.arguments()) == plain(strings(&record(&plan.paths)["arguments"]))
 }
 
 fn strings(value: &Value) -> Vec<String> {
@@ -213,5 +218,28 @@ impl VmPlan {
             }
         }
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::paths::Bases;
+
+    #[test]
+    fn what_the_console_said_before_it_was_last_powered_on_is_not_its_own() {
+        let home = tempfile::tempdir().unwrap();
+        let at_home = |_: &str| Some(home.path().to_owned());
+        let paths = Bases::new(at_home, 0, false).lab("lab").vm("a");
+        fs::create_dir_all(&paths.dir).unwrap();
+        fs::write(paths.console_log(), "installer: done\n").unwrap();
+        assert_eq!(console_since_power_on(&paths), "installer: done\n");
+        write_whole(&paths.record(), "{\"console_start\": 16}\n").unwrap();
+        assert_eq!(console_since_power_on(&paths), "");
+        fs::write(paths.console_log(), "installer: done\nbooted\n").unwrap();
+        assert_eq!(console_since_power_on(&paths), "booted\n");
+        // A log that was made anew, with less in it.
+        fs::write(paths.console_log(), "new\n").unwrap();
+        assert_eq!(console_since_power_on(&paths), "new\n");
     }
 }

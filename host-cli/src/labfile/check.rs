@@ -49,6 +49,15 @@ pub fn lab(root: Table<'_>, directory: &Path) -> Lab {
         vms.add(table);
     }
     let vms = vms.finish();
+    let is_left_out = |vm: &&Machine| {
+        !network.subnet.contains(vm.address) || vm.address == network.subnet.broadcast()
+    };
+    if let Some(vm) = vms.iter().find(is_left_out) {
+        root.wrong(format!(
+            "network.cidr, {}, has no address left for {}; make it larger, or give machines addresses below its tenth",
+            network.subnet, vm.name
+        ));
+    }
     root.finish();
     Lab {
         name,
@@ -665,6 +674,26 @@ profle = "x"
             "line 23, vm[3].name: another machine has this name",
         ];
         assert_eq!(problems, expected);
+    }
+
+    #[test]
+    fn a_subnet_that_is_too_small_is_refused() {
+        let machine = |n: usize| format!("[[vm]]\nname = \"n{n}\"\nprofile = \"x\"\n");
+        let file = |count: usize| {
+            let vms: String = (0..count).map(machine).collect();
+            read(&format!(
+                "version = 1\n[network]\ncidr = \"192.0.2.0/28\"\n{vms}"
+            ))
+        };
+        assert_eq!(
+            file(5).unwrap().vms[4].address,
+            Ipv4Addr::new(192, 0, 2, 14)
+        );
+        let problems = file(6).unwrap_err();
+        assert!(
+            problems[0].contains("192.0.2.0/28, has no address left for n5;"),
+            "{problems:?}"
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::drivers::spec::Vm;
 use crate::exit::{Exit, Failure};
-use crate::lab::open::write_whole;
+use crate::images::files::write_whole;
 use crate::lab::paths::VmPaths;
 use crate::process;
 use crate::qmp::{Qmp, QmpError};
@@ -71,7 +71,7 @@ impl Frozen {
             self.remove();
         }
         saved.and(resumed)?;
-        write_whole(&self.record, &format!("{:#}\n", json!({ "key": key })))
+        write_whole(&self.record, format!("{:#}\n", json!({ "key": key })))
     }
 
     fn save_stopped(

@@ -1,13 +1,12 @@
 //! The read-only disks that are made for a machine: its seed, and what targets are served. In: entries, directories. Out:
-//! an ISO image each, written whole or not at all. Files are told apart by names: of two of one name the last directory's is
-//! taken. It refuses names that are no UTF-8, and what an ISO image cannot hold.
+//! an ISO image each, written whole or not at all. It refuses what an ISO image cannot hold.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::exit::{Exit, Failure};
+use crate::lab::files;
 use crate::seed::digest;
 use crate::seed::iso::{Content, Entry, Iso};
 
@@ -50,7 +49,6 @@ pub fn write_served(path: &Path, directories: &[PathBuf]) -> Result<(), Failure>
         return Ok(());
     }
     let _ = std::fs::remove_file(&stamp);
-    let entries: Vec<Entry> = entries.into_values().collect();
     write(path, LABEL, &entries)?;
     std::fs::write(&stamp, &stamps).map_err(Failure::io("write", &stamp))
 }
@@ -60,67 +58,27 @@ pub fn stamp(directories: &[PathBuf]) -> Result<String, Failure> {
     Ok(digest(all(directories)?.1.as_bytes()))
 }
 
-/// The files, under the names that profiles know them by: `DIRECTORY/FILE`.
-fn all(directories: &[PathBuf]) -> Result<(BTreeMap<String, Entry>, String), Failure> {
-    let (mut entries, mut stamps) = (BTreeMap::new(), String::new());
-    for source in directories {
-        let Some(name) = source.file_name().and_then(|name| name.to_str()) else {
-            let text = format!(
-                "{}: wanted the path of a directory or file with a name",
-                source.display()
-            );
-            return Err(Failure::new(Exit::Invalid, text));
-        };
-        collect(
-            source,
-            &format!("{FILES}/{name}"),
-            &mut entries,
-            &mut stamps,
-        )?;
-    }
-    Ok((entries, stamps))
-}
-
-/// A file, or every file below a directory, links followed, for everybody to read.
-fn collect(
-    path: &Path,
-    inside: &str,
-    entries: &mut BTreeMap<String, Entry>,
-    stamps: &mut String,
-) -> Result<(), Failure> {
-    let meta = std::fs::metadata(path).map_err(Failure::io("read", path))?;
-    if meta.is_file() {
+/// The files as they are on the disk, for everybody to read, and what tells that one has changed.
+fn all(sources: &[PathBuf]) -> Result<(Vec<Entry>, String), Failure> {
+    let (mut entries, mut stamps) = (Vec::new(), String::new());
+    for (name, path) in files::named(sources)? {
+        let meta = std::fs::metadata(&path).map_err(Failure::io("read", &path))?;
         let changed = meta.modified().ok();
         let since = changed.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
         let nanos = since.map_or(0, |since| since.as_nanos());
+        let inside = format!("{FILES}/{name}");
         stamps.push_str(&format!("{inside}\0{}\0{nanos}\n", meta.len()));
-        let entry = Entry {
-            path: inside.to_owned(),
+        entries.push(Entry {
+            path: inside,
             mode: 0o644,
             owner: 0,
             content: Content::File {
-                path: path.to_owned(),
+                path,
                 size: meta.len(),
             },
-        };
-        entries.insert(inside.to_owned(), entry);
-        return Ok(());
+        });
     }
-    let found: Result<Vec<_>, _> =
-        std::fs::read_dir(path).and_then(|found| found.map(|entry| Ok(entry?.path())).collect());
-    let mut found = found.map_err(Failure::io("read", path))?;
-    found.sort();
-    for path in found {
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-            let text = format!("{}: the name is no UTF-8", path.display());
-            return Err(Failure::new(Exit::Invalid, text));
-        };
-        // Marks of how something was made.
-        if !name.starts_with('.') {
-            collect(&path, &format!("{inside}/{name}"), entries, stamps)?;
-        }
-    }
-    Ok(())
+    Ok((entries, stamps))
 }
 
 #[cfg(test)]

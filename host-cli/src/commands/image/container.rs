@@ -9,6 +9,7 @@ use oci_spec::image::Arch as ImageArch;
 use crate::cli::ContainerArgs;
 use crate::container::{self, Image};
 use crate::exit::{Exit, Failure};
+use crate::images::files::write_whole;
 use crate::output;
 use crate::qemu::Arch;
 
@@ -126,15 +127,6 @@ fn boot_programs(directory: &Path) -> Result<Vec<(String, Vec<u8>)>, Failure> {
     }
     programs.sort();
     Ok(programs)
-}
-
-/// Whole or not at all.
-fn write_whole(path: &Path, content: &[u8]) -> Result<(), Failure> {
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    fs::write(&new, content)
-        .and_then(|()| fs::rename(&new, path))
-        .map_err(|error| failed(format!("{}: {error}", path.display())))
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {

@@ -105,16 +105,20 @@ async fn look(opened: Option<&Opened>) -> Vec<Finding> {
             "qemu-img",
             "qemu-utils (Debian, Ubuntu), qemu-img (Fedora), qemu (Homebrew)",
         ),
-        ("zstd", "zstd"),
+        (
+            "zstd",
+            "zstd; a frozen provisioner takes five times the room without it",
+        ),
     ] {
+        // Without this one it is only worse.
+        let grade = if program == "zstd" {
+            Grade::Note
+        } else {
+            Grade::Bad
+        };
         findings.push(match host::find_program(program) {
             Some(file) => Finding::new(Grade::Good, program, file.display().to_string(), ""),
-            None => Finding::new(
-                Grade::Bad,
-                program,
-                "not found",
-                format!("install {package}"),
-            ),
+            None => Finding::new(grade, program, "not found", format!("install {package}")),
         });
     }
     let bases = Bases::of_environment();

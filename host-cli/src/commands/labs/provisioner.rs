@@ -17,6 +17,7 @@ use crate::images::Store;
 use crate::lab::open::{self, Opened};
 use crate::lab::paths::PROVISIONER;
 use crate::lab::provisioner::{self, Provisioner, machine};
+use crate::lab::ssh;
 use crate::labfile::ProvisionerKind;
 use crate::output;
 use crate::process;
@@ -169,7 +170,7 @@ fn container(at: &At, command: ContainerCommand) -> Result<(), Failure> {
         let text = "the provisioner of this lab is a namespace, where bootjackd runs without a container; for one: [provisioner] kind = \"vm\"";
         return Err(Failure::new(Exit::Conflict, text));
     }
-    let config = shell::write(&opened)?;
+    let config = ssh::write(&opened)?;
     shell::check_reachable(&opened, PROVISIONER)?;
     let there = There {
         config,

@@ -3,14 +3,14 @@
 use crate::cli::At;
 use crate::exit::{Exit, Failure};
 use crate::lab::open::{self, Opened};
-use crate::lab::{plan, provisioner, ssh, switch};
+use crate::lab::{plan, provisioner, ssh};
 use crate::output;
 use crate::process;
 
 /// Logs in, or runs a command; ends as ssh does.
 pub fn run(at: &At, name: &str, command: &[String]) -> Result<(), Failure> {
     let opened = open::open(&at.lab)?;
-    let mut arguments = vec!["-F".to_owned(), write(&opened)?];
+    let mut arguments = vec!["-F".to_owned(), ssh::write(&opened)?];
     plan::known(&opened.lab, name)?;
     check_reachable(&opened, name)?;
     arguments.extend(["--".to_owned(), name.to_owned()]);
@@ -22,7 +22,7 @@ pub fn run(at: &At, name: &str, command: &[String]) -> Result<(), Failure> {
 /// Copies files.
 pub fn copy(at: &At, recursive: bool, paths: &[String]) -> Result<(), Failure> {
     let opened = open::open(&at.lab)?;
-    let mut arguments = vec!["-F".to_owned(), write(&opened)?];
+    let mut arguments = vec!["-F".to_owned(), ssh::write(&opened)?];
     let mut is_remote = false;
     for path in paths {
         if let Some((name, _)) = path.split_once(':')
@@ -48,30 +48,13 @@ pub fn copy(at: &At, recursive: bool, paths: &[String]) -> Result<(), Failure> {
 /// Prints the configuration.
 pub fn config(at: &At) -> Result<(), Failure> {
     let opened = open::open(&at.lab)?;
-    let file = write(&opened)?;
+    let file = ssh::write(&opened)?;
     let text = std::fs::read_to_string(&file).map_err(Failure::io("read", &file))?;
     output::answer(
         at.format(),
         || serde_json::json!({ "file": file, "config": text }),
         || text.trim_end().to_owned(),
     )
-}
-
-/// Writes the configuration, as the ports are now; returns its file.
-pub fn write(opened: &Opened) -> Result<String, Failure> {
-    if !opened.paths.ssh_key().is_file() {
-        let text = format!(
-            "lab {} has no keys yet; bring it up first: bootjack up",
-            opened.lab.name
-        );
-        return Err(Failure::new(Exit::Conflict, text));
-    }
-    let port = provisioner::ssh_port(opened);
-    let program = switch::this_program()?;
-    let text = ssh::config(&opened.lab, &opened.paths, port, &program);
-    let file = opened.paths.ssh_config();
-    open::write_whole(&file, &text)?;
-    Ok(file.display().to_string())
 }
 
 /// A namespace has no ssh, and nobody can be reached through a provisioner that is not there.

@@ -10,7 +10,7 @@ use crate::lab::provisioner::Provisioner;
 use crate::lab::report::Report;
 use crate::lab::targets::{self, Started};
 use crate::lab::timeline::Timeline;
-use crate::lab::{provisioner, ssh, switch};
+use crate::lab::{files, provisioner, ssh, switch};
 use crate::labfile::{NetworkKind, ProvisionerKind};
 use crate::output;
 
@@ -101,7 +101,7 @@ pub(super) async fn supply(
     report.waiting("files and profiles are sent");
     // A machine has them on a disk of their own: nothing is faster.
     if lab.provisioner.kind == ProvisionerKind::Namespace {
-        let files = content::artifacts(&lab.provisioner.artifacts)?;
+        let files = files::named(&lab.provisioner.artifacts)?;
         for name in content::send_artifacts(&server, &files).await? {
             report.done("artifact", &format!("sent {name}"));
         }

@@ -6,9 +6,10 @@ use crate::cli::{WaitArgs, WaitFor};
 use crate::exit::{Exit, Failure};
 use crate::lab::open::Opened;
 use crate::lab::plan::VmPlan;
-use crate::lab::provisioner;
 use crate::lab::report::Report;
+use crate::lab::targets;
 use crate::lab::wait::Until;
+use crate::lab::{provisioner, ssh};
 use crate::process;
 
 /// How long until what was not so is looked at again.
@@ -23,7 +24,7 @@ pub async fn all(
     report: &Report,
 ) -> Result<(), Failure> {
     let started = Instant::now();
-    let config = super::shell::write(opened)?;
+    let config = ssh::write(opened)?;
     for vm in vms {
         let name = &vm.vm.name;
         report.waiting(&format!("until {name} {}", until.sentence()));
@@ -74,11 +75,12 @@ async fn one(
                 .map(drop)
         }
         Until::Console(pattern) => loop {
-            let text = std::fs::read(vm.paths.console_log()).unwrap_or_default();
-            if pattern.is_match(&String::from_utf8_lossy(&text)) {
+            // Looked at first: what it says last, it has said when it is off.
+            let runs = still_runs(vm);
+            if pattern.is_match(&targets::console_since_power_on(&vm.paths)) {
                 return Ok(());
             }
-            still_runs(vm)?;
+            runs?;
             tokio::time::sleep(AGAIN_AFTER).await;
         },
     }

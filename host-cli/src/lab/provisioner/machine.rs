@@ -13,7 +13,7 @@ use crate::lab::paths::{PROVISIONER, VmPaths};
 use crate::lab::plan::{self, Facts, Missing, NewDisk, VmPlan};
 use crate::lab::report::Report;
 use crate::lab::ssh::Keys;
-use crate::lab::{service, targets};
+use crate::lab::{service, ssh, targets};
 use crate::labfile::{derived_mac, derived_uuid};
 use crate::provisioner::container::Archive;
 use crate::provisioner::frozen::{self, Frozen};
@@ -27,7 +27,7 @@ use crate::seed::cloud_init::{self, HostKey, ProvisionerSeed, WAN_ADDRESS, WAN_R
 use crate::seed::iso::Entry;
 use crate::server::Access;
 use crate::vm::{self, Stopped};
-use crate::{disk, seed};
+use crate::{disk, process, seed};
 
 /// From power-on to an API that answers: twice what an emulated machine takes on a busy computer, with room for loading the image.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -182,6 +182,7 @@ pub async fn up(
         if plan.freeze {
             unstick(opened, paths, until).await?;
         }
+        start_container(opened).await?;
         return ready(opened, until).await;
     }
     let key = frozen::key(
@@ -319,6 +320,26 @@ async fn unstick(opened: &Opened, paths: &VmPaths, until: Instant) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// `provisioner container stop` may have been the last word: up means that bootjackd answers.
+async fn start_container(opened: &Opened) -> Result<(), Failure> {
+    if channel(&server(opened)?).await.is_ok() {
+        return Ok(());
+    }
+    let config = ssh::write(opened)?;
+    let start = "systemctl start --no-block bootjackd";
+    let words = [
+        "-F",
+        &config,
+        "-o",
+        "BatchMode=yes",
+        "--",
+        PROVISIONER,
+        start,
+    ];
+    // One that is not up far enough for this starts it by itself.
+    process::ssh(&words.map(str::to_owned)).await.map(drop)
 }
 
 /// Lets it through its gate.
