@@ -96,12 +96,12 @@ test-needs:
 	deploy/unpack.sh target/test/relay isc-dhcp-relay
 	deploy/unpack.sh target/test/dhcpd isc-dhcp-server
 	deploy/unpack.sh target/test/etcd etcd-server etcd-client
-	deploy/guest/tiny.sh target/guest/tiny-x86_64 x86_64
+	for arch in x86_64 aarch64; do deploy/guest/tiny.sh "target/guest/tiny-$$arch" "$$arch" || exit 1; done
 	deploy/guest/debian.sh target/guest/debian-x86_64 x86_64
 	deploy/guest/disk.sh target/guest/disk-x86_64
 	deploy/provisioner/build.sh target/provisioner/$$(uname -m)
 	deploy/installer/build.sh target/installer/x86_64 x86_64
-	ipxe/programs.sh target/ipxe x86_64
+	ipxe/programs.sh target/ipxe all
 	deploy/unpack.sh target/test/readers cloud-init ignition
 	deploy/unpack.sh target/test/debian-installer debian-installer-12-netboot-amd64
 	deploy/as-root.sh tests/container/build.sh target/test/container

@@ -31,7 +31,14 @@ pub fn arguments(vm: &Vm, accel: Accel) -> Vec<String> {
         args.nic(nic, &vm.boot);
     }
     if vm.display {
-        args.pair("-device", "VGA");
+        args.pair(
+            "-device",
+            match vm.arch {
+                Arch::X86_64 => "VGA",
+                // Its firmware and kernels do not see VGA's memory.
+                Arch::Aarch64 => "virtio-gpu-pci",
+            },
+        );
     }
     if vm.no_reboot {
         args.flag("-no-reboot");
