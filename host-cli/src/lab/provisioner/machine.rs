@@ -80,7 +80,7 @@ pub fn plan(opened: &Opened, facts: &Facts) -> Result<Plan, Failure> {
         None => Archive::read(&Archive::usual(image.arch, &opened.bases.images())?)?,
     };
     let mut missing = Missing::default();
-    let runner = plan::runner(image.arch, facts, &mut missing);
+    let runner = plan::runner(image.arch, &facts.of_provisioner(), &mut missing);
     missing.report()?;
     let Some((program, driver, driver_reason)) = runner else {
         let text = format!(
@@ -135,6 +135,7 @@ pub fn plan(opened: &Opened, facts: &Facts) -> Result<Plan, Failure> {
             vars_template: None,
             new_disk: Some(NewDisk {
                 size: ROOT_SIZE,
+                format: DiskFormat::Qcow2,
                 base: Some((image.root.clone(), DiskFormat::Qcow2)),
             }),
             paths,
