@@ -84,6 +84,13 @@ pub fn note(plan: &VmPlan) -> Result<(), Failure> {
     write_whole(&plan.paths.record(), format!("{record:#}\n"))
 }
 
+/// Notes that a machine runs as this plan has it by now, without having been started anew.
+pub fn note_change(plan: &VmPlan) -> Result<(), Failure> {
+    let mut record = record(&plan.paths);
+    record["arguments"] = json!(plan.arguments());
+    write_whole(&plan.paths.record(), format!("{record:#}\n"))
+}
+
 /// What its console has said since it was last powered on.
 pub fn console_since_power_on(paths: &VmPaths) -> String {
     let start = record(paths)["console_start"].as_u64().unwrap_or(0);
