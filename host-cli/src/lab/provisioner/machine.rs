@@ -265,7 +265,12 @@ pub async fn up(
         report.note(PROVISIONER, "runs the container image that was loaded by hand; that of lab.toml again: bootjack provisioner container load");
     }
     let until = Instant::now() + plan.patience();
-    if vm::state(paths, &plan.vm.vm.uuid)?.is_up() {
+    let state = vm::state(paths, &plan.vm.vm.uuid)?;
+    if state.is_up() {
+        if vm::room::is_wanting(&state) {
+            vm::room::go_on(PROVISIONER, paths)?;
+            report.done(PROVISIONER, "goes on: there is room for its disks again");
+        }
         if !targets::is_as_started(&plan.vm) {
             report.note(PROVISIONER, "runs by an earlier lab.toml or image; to have it as it is now: bootjack provisioner restart");
         }
@@ -283,7 +288,7 @@ pub async fn up(
     );
     let frozen = Frozen::of(paths);
     match plan.freeze && frozen.is_there(&key) {
-        true => match thaw(plan, &frozen, report) {
+        true => match thaw(opened, plan, &frozen, report) {
             Ok(()) => {}
             Err(failure) => {
                 report.note(
@@ -292,10 +297,10 @@ pub async fn up(
                 );
                 frozen.remove();
                 vm::stop(PROVISIONER, paths, &plan.vm.vm.uuid, None)?;
-                start(plan, &frozen, &key, store, report, until).await?;
+                start(opened, plan, &frozen, &key, store, report, until).await?;
             }
         },
-        false => start(plan, &frozen, &key, store, report, until).await?,
+        false => start(opened, plan, &frozen, &key, store, report, until).await?,
     }
     report.waiting("bootjackd starts in its container");
     ready(opened, until).await?;
@@ -352,6 +357,7 @@ fn instance(entries: &[Entry]) -> String {
 
 /// Starts it from power-on; frozen at its gate, for the next time.
 async fn start(
+    opened: &Opened,
     plan: &Plan,
     frozen: &Frozen,
     key: &str,
@@ -375,7 +381,7 @@ async fn start(
         return Ok(());
     }
     report.waiting("the provisioner starts");
-    let mut gate = reached(paths, until)?;
+    let mut gate = reached(opened, paths, until)?;
     report.waiting("the provisioner is frozen, for the next time");
     match frozen.save(key, paths, plan.zstd.as_deref()) {
         Ok(()) => report.done(PROVISIONER, "frozen: it starts in seconds from now on"),
@@ -385,7 +391,7 @@ async fn start(
 }
 
 /// Starts it from its frozen state.
-fn thaw(plan: &Plan, frozen: &Frozen, report: &Report) -> Result<(), Failure> {
+fn thaw(opened: &Opened, plan: &Plan, frozen: &Frozen, report: &Report) -> Result<(), Failure> {
     let paths = &plan.vm.paths;
     report.waiting("the provisioner is thawed");
     let until = Instant::now() + PATIENCE;
@@ -395,7 +401,7 @@ fn thaw(plan: &Plan, frozen: &Frozen, report: &Report) -> Result<(), Failure> {
     // By this, and not by how its memory came, it is known again.
     targets::note(&plan.vm)?;
     frozen::go_on(&paths.monitor).map_err(vm_failed)?;
-    pass(paths, until)?;
+    pass(opened, paths, until)?;
     report.done(PROVISIONER, &format!("thawed ({})", plan.vm.title()));
     Ok(())
 }
@@ -405,7 +411,7 @@ async fn unstick(opened: &Opened, paths: &VmPaths, until: Instant) -> Result<(),
     frozen::go_on(&paths.monitor).map_err(vm_failed)?;
     let server = server(opened)?;
     while channel(&server).await.is_err() && Instant::now() < until {
-        check_image(paths)?;
+        check_hope(opened, paths)?;
         let mut gate = Gate::connect(&paths.control)?;
         if gate.is_reached(Instant::now() + GLANCE)? {
             return gate.open(until);
@@ -437,23 +443,26 @@ async fn start_container(opened: &Opened) -> Result<(), Failure> {
 }
 
 /// Lets it through its gate.
-fn pass(paths: &VmPaths, until: Instant) -> Result<(), Failure> {
-    reached(paths, until)?.open(until)
+fn pass(opened: &Opened, paths: &VmPaths, until: Instant) -> Result<(), Failure> {
+    reached(opened, paths, until)?.open(until)
 }
 
-fn reached(paths: &VmPaths, until: Instant) -> Result<Gate, Failure> {
+fn reached(opened: &Opened, paths: &VmPaths, until: Instant) -> Result<Gate, Failure> {
     let mut gate = Gate::connect(&paths.control)?;
     while Instant::now() < until {
         if gate.is_reached(until.min(Instant::now() + LOOK_AT_CONSOLE))? {
             return Ok(gate);
         }
-        check_image(paths)?;
+        check_hope(opened, paths)?;
     }
     Err(late(paths))
 }
 
-/// Whether its image has said that it will never do.
-fn check_image(paths: &VmPaths) -> Result<(), Failure> {
+/// Whether it is any use to wait: its image has not said that it will never do, and its disks have room.
+fn check_hope(opened: &Opened, paths: &VmPaths) -> Result<(), Failure> {
+    if vm::room::is_wanting(&vm::state(paths, &uuid(opened))?) {
+        return Err(vm::room::lack(PROVISIONER, paths));
+    }
     let console = targets::console_since_power_on(paths);
     let why = console.lines().find_map(|line| line.split_once(REFUSED));
     match why {
@@ -513,7 +522,7 @@ async fn ready(opened: &Opened, until: Instant) -> Result<(), Failure> {
             }
             Err(_) if Instant::now() > until => return Err(late(&paths)),
             Err(_) if looked.elapsed() > LOOK_AT_CONSOLE => {
-                check_image(&paths)?;
+                check_hope(opened, &paths)?;
                 looked = Instant::now();
             }
             Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
