@@ -1,6 +1,6 @@
 //! What a plan is made from beside the lab's file: this computer, and the images that it has.
 
-use crate::cli::{AccelChoice, How};
+use crate::cli::How;
 use crate::drivers::Driver;
 use crate::drivers::spec::DiskFormat;
 use crate::exit::{Exit, Failure};
@@ -16,12 +16,12 @@ pub async fn look(opened: &Opened, store: &Store, how: &How) -> Result<Facts, Fa
         ..Facts::default()
     };
     // What is not asked for is not tried.
-    let accel = match how.driver {
-        None | Some(Driver::QemuKvm | Driver::QemuHvf) => AccelChoice::Auto,
-        Some(_) => AccelChoice::Tcg,
+    let native = match how.driver {
+        None | Some(Driver::QemuKvm | Driver::QemuHvf) => true,
+        Some(Driver::QemuTcg | Driver::Vfkit | Driver::Macosvm) => false,
     };
     for arch in arches(&opened.lab) {
-        let found = host::look(arch, accel).await;
+        let found = host::look(arch, native).await;
         if let (Some(driver), Kvm::No(reason)) = (how.driver, &found.native) {
             let text = format!(
                 "{} cannot be used: {reason}; leave --driver out for emulation",
@@ -46,7 +46,7 @@ fn find(
     store: &Store,
     opened: &Opened,
     name: &str,
-    arch: crate::qemu::Arch,
+    arch: crate::drivers::spec::Arch,
 ) -> Result<Option<FoundImage>, Failure> {
     let beside = opened.file.with_file_name(name);
     let name = match beside.is_file() {
