@@ -28,6 +28,9 @@ LAB_GUEST_aarch64 := deploy/guest/tiny.sh target/guest/tiny-aarch64 aarch64
 LAB_PACKAGES_x86_64 := lab
 LAB_PACKAGES_aarch64 := lab-aarch64
 
+TRY_UNTIL_x86_64 := cloud-init
+TRY_UNTIL_aarch64 := "console:bootjack-guest: done"
+
 help:
 	sed -n 's/^#   //p' Makefile
 
@@ -88,20 +91,22 @@ try: packages-build
 	ipxe/programs.sh target/ipxe $(ARCH)
 	$(LAB_GUEST_$(ARCH))
 	cargo build --release --workspace
-	target/release/bootjack lab --arch $(ARCH) --firmware $(FIRMWARE) $(LAB_FLAGS)
+	target/release/bootjack down --lab deploy/lab/try-$(ARCH).toml
+	target/release/bootjack up --lab deploy/lab/try-$(ARCH).toml --firmware $(FIRMWARE) --wait=$(TRY_UNTIL_$(ARCH)) --console $(LAB_FLAGS)
+	echo "make try: log in with target/release/bootjack shell --lab deploy/lab/try-$(ARCH).toml node-1; end it with target/release/bootjack down --lab deploy/lab/try-$(ARCH).toml"
 
 test-needs:
 	deploy/packages.sh build test
 	deploy/unpack.sh target/test/relay isc-dhcp-relay
 	deploy/unpack.sh target/test/dhcpd isc-dhcp-server
 	deploy/unpack.sh target/test/etcd etcd-server etcd-client
-	deploy/guest/tiny.sh target/guest/tiny-x86_64 x86_64
+	for arch in x86_64 aarch64; do deploy/guest/tiny.sh "target/guest/tiny-$$arch" "$$arch" || exit 1; done
 	deploy/guest/debian.sh target/guest/debian-x86_64 x86_64
 	deploy/guest/disk.sh target/guest/disk-x86_64
 	deploy/as-root.sh deploy/guest/cloud.sh target/guest/cloud-x86_64
 	deploy/provisioner/build.sh target/provisioner/$$(uname -m)
 	deploy/installer/build.sh target/installer/x86_64 x86_64
-	ipxe/programs.sh target/ipxe x86_64
+	ipxe/programs.sh target/ipxe all
 	deploy/unpack.sh target/test/readers cloud-init ignition
 	deploy/unpack.sh target/test/debian-installer debian-installer-12-netboot-amd64
 	deploy/as-root.sh tests/container/build.sh target/test/container

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the operating system's packages that Bootjack's build, lab and tests need.
-#   in:      one or more groups:  build  lab  lab-aarch64  test  bench   (test includes lab)
+#   in:      one or more groups:  build  lab  lab-aarch64  test  bench   (test includes both labs)
 #   out:     the packages, installed from the machine's own sources; only what is missing, without
 #            recommended extras; no output and no network when nothing is missing
 #   refuses: systems other than Debian and its relatives, and macOS (Homebrew); users without sudo
@@ -43,7 +43,7 @@ packages_of() {
         build) echo "$build" ;;
         lab) echo "$lab" ;;
         lab-aarch64) echo "$lab $lab_aarch64" ;;
-        test) echo "$lab $test $readers" ;;
+        test) echo "$lab $lab_aarch64 $test $readers" ;;
         bench) echo "$bench" ;;
         *) fail "wanted groups out of: build lab lab-aarch64 test bench, got '$1'" ;;
     esac

@@ -247,6 +247,45 @@ fn assert_alone_with_the_provisioner(lab: &Lab) {
     }
 }
 
+const AARCH64: &str = r#"version = 1
+[lab]
+name = "arm"
+arch = "aarch64"
+[provisioner]
+kind = "namespace"
+programs = "@ipxe@"
+profiles = "@profiles@"
+artifacts = ["@tiny@"]
+[[vm]]
+name = "node"
+memory = "512MiB"
+profile = "tiny"
+"#;
+
+#[test]
+fn a_machine_of_another_processor_boots_its_own_program_and_kernel() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let lab = Lab::new(
+        AARCH64,
+        &[
+            ("ipxe", &built("ipxe/ipxe-arm64.efi").with_file_name("")),
+            ("profiles", &root.join("deploy/lab/profiles")),
+            ("tiny", &built("guest/tiny-aarch64")),
+        ],
+    );
+    let until = "--wait=console:bootjack-guest: done";
+    let (_, told) = lab.works(&["up", until, "--driver", "qemu-tcg"]);
+    for step in [
+        "(aarch64 UEFI, emulated",
+        "· program          ipxe-arm64.efi",
+        "· kernel           tiny-aarch64/vmlinuz",
+    ] {
+        assert!(told.contains(step), "no `{step}` in:\n{told}");
+    }
+    let console = lab.console("arm", "node");
+    assert!(console.contains("arch=aarch64"), "{}", lab.logs());
+}
+
 const INSTALL: &str = r#"version = 1
 [lab]
 name = "install"

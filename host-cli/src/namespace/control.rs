@@ -2,7 +2,7 @@
 //! answer to `dial` the connection is that to the machine.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::{IpAddr, Shutdown};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
@@ -118,12 +118,12 @@ impl Client {
         // Not waited for: what a person types has no end.
         std::thread::spawn(move || {
             if let Ok(input) = io::stdin().as_fd().try_clone_to_owned() {
-                let _ = io::copy(&mut File::from(input), &mut there);
+                let _ = carry(&mut File::from(input), &mut there);
             }
             let _ = there.shutdown(Shutdown::Write);
         });
-        match io::copy(&mut stream, &mut output) {
-            Ok(_) => Ok(()),
+        match carry(&mut stream, &mut output) {
+            Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             Err(error) => Err(failed(&io_reason(&error))),
         }
@@ -150,6 +150,20 @@ impl Client {
     }
 }
 
+/// Octets from one to the other, as they come. Not `io::copy`: on Linux it splices, and splice(2) keeps a pipe locked while it waits
+/// for more, so that who reads at its other end does not get what is in it.
+fn carry(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+    let mut octets = vec![0; 64 * 1024];
+    loop {
+        match from.read(&mut octets) {
+            Ok(0) => return Ok(()),
+            Ok(read) => to.write_all(&octets[..read])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 fn failed(why: &str) -> Failure {
     Failure::new(Exit::Failed, format!("the provisioner's namespace: {why}"))
 }
@@ -157,6 +171,25 @@ fn failed(why: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_carried_is_there_before_more_comes() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let (mut reader, mut writer) = io::pipe().unwrap();
+        std::thread::spawn(move || carry(&mut { near }, &mut writer));
+        let (told, heard) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut octet = [0];
+            while reader.read_exact(&mut octet).is_ok() {
+                told.send(octet[0]).unwrap();
+            }
+        });
+        for octet in 0..100 {
+            far.write_all(&[octet]).unwrap();
+            let patience = std::time::Duration::from_secs(60);
+            assert_eq!(heard.recv_timeout(patience), Ok(octet));
+        }
+    }
 
     #[test]
     fn requests_are_what_the_contract_says() {

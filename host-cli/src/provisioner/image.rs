@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::drivers::spec::DiskFormat;
+use crate::drivers::spec::{Arch, DiskFormat};
 use crate::exit::{Exit, Failure};
 use crate::lab::plan::FoundImage;
-use crate::qemu::Arch;
 
 /// What says that a directory is such an image.
 const DESCRIPTION: &str = "image.json";

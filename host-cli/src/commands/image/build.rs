@@ -6,13 +6,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::cli::{BuildArgs, Built};
+use crate::drivers::spec::Arch;
 use crate::exit::{Exit, Failure};
 use crate::lab::paths::Bases;
 use crate::output;
 use crate::process;
 use crate::provisioner::image::{self, Image};
 use crate::provisioner::recipe::RECIPE;
-use crate::qemu::Arch;
 
 /// Makes it, or does nothing where it is as it would be made now.
 pub fn run(args: &BuildArgs) -> Result<(), Failure> {

@@ -5,7 +5,8 @@ use bootjack_api::v1::server_client::ServerClient;
 use serde_json::{Value, json};
 
 use crate::cli::{
-    At, ContainerCommand, DownArgs, GraceArgs, How, LogsArgs, ProvisionerCommand, UpArgs,
+    At, ConsoleView, ContainerCommand, DownArgs, GraceArgs, How, LogsArgs, ProvisionerCommand,
+    UpArgs,
 };
 use crate::client;
 use crate::exit::{Exit, Failure};
@@ -16,9 +17,9 @@ use crate::labfile::ProvisionerKind;
 use crate::namespace::control::Client;
 use crate::output;
 use crate::process;
-use crate::qemu::quoted;
 use crate::server::Server;
 use crate::vm;
+use crate::words::quoted;
 
 /// Does it.
 pub fn run(at: At, command: ProvisionerCommand) -> Result<(), Failure> {
@@ -43,6 +44,9 @@ fn start(at: At, how: How) -> Result<(), Failure> {
         names: vec![PROVISIONER.to_owned()],
         wait: None,
         timeout: std::time::Duration::ZERO,
+        console: ConsoleView::None,
+        firmware: None,
+        profile: None,
         how,
         dry_run: false,
     })

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::client::{self, Place, Server};
-use crate::drivers::spec::Boot;
+use crate::drivers::spec::{Arch, Boot};
 use crate::exit::{Exit, Failure};
 use crate::host;
 use crate::images::{self, Store};
@@ -22,7 +22,6 @@ use crate::provisioner::gate::Gate;
 use crate::provisioner::image::{self, Image};
 use crate::provisioner::machine::{API_PORT, Container, SSH_PORT, Wanted, machine};
 use crate::provisioner::{self, recipe, served, tls};
-use crate::qemu::Arch;
 use crate::qmp::{self, Qmp};
 use crate::seed::cloud_init::{
     self, CloudSeed, HostKey, ProvisionerSeed, WAN_ADDRESS, WAN_RESOLVER,
@@ -38,8 +37,6 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// The same of a cloud image, which may have to get packages first.
 const CLOUD_PATIENCE: Duration = Duration::from_secs(1800);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// A handshake takes an emulated machine a second.
-const ANSWER: Duration = Duration::from_secs(10);
 /// So long a machine is asked whether it stands at its gate, before its API is tried again.
 const GLANCE: Duration = Duration::from_secs(2);
 /// So often its console is looked at for a refusal.
@@ -410,7 +407,7 @@ fn thaw(opened: &Opened, plan: &Plan, frozen: &Frozen, report: &Report) -> Resul
 async fn unstick(opened: &Opened, paths: &VmPaths, until: Instant) -> Result<(), Failure> {
     frozen::go_on(&paths.monitor).map_err(vm_failed)?;
     let server = server(opened)?;
-    while channel(&server).await.is_err() && Instant::now() < until {
+    while client::channel(&server).await.is_err() && Instant::now() < until {
         check_hope(opened, paths)?;
         let mut gate = Gate::connect(&paths.control)?;
         if gate.is_reached(Instant::now() + GLANCE)? {
@@ -424,7 +421,7 @@ async fn unstick(opened: &Opened, paths: &VmPaths, until: Instant) -> Result<(),
 
 /// `provisioner container stop` may have been the last word: up means that bootjackd answers.
 async fn start_container(opened: &Opened) -> Result<(), Failure> {
-    if channel(&server(opened)?).await.is_ok() {
+    if client::channel(&server(opened)?).await.is_ok() {
         return Ok(());
     }
     let config = ssh::write(opened)?;
@@ -509,7 +506,7 @@ async fn ready(opened: &Opened, until: Instant) -> Result<(), Failure> {
     let server = server(opened)?;
     let mut looked = Instant::now();
     loop {
-        match channel(&server).await {
+        match client::channel(&server).await {
             Ok(_) => return Ok(()),
             // Wrong certificates do not get better.
             Err(failure) if failure.exit == Exit::Invalid => return Err(failure),
@@ -527,17 +524,6 @@ async fn ready(opened: &Opened, until: Instant) -> Result<(), Failure> {
             }
             Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
         }
-    }
-}
-
-/// Connects to its API. QEMU takes connections for a machine that takes none, and leaves them as they are.
-async fn channel(server: &Server) -> Result<client::Connection, Failure> {
-    match tokio::time::timeout(ANSWER, client::channel(server)).await {
-        Ok(answer) => answer,
-        Err(_) => Err(Failure::new(
-            Exit::Service,
-            format!("bootjackd at {server} does not answer"),
-        )),
     }
 }
 
