@@ -49,6 +49,8 @@ pub struct Facts {
     pub arches: Vec<ArchFacts>,
     /// The images that the file names.
     pub images: BTreeMap<String, FoundImage>,
+    /// The cloud image that the provisioner is to be made from, where that is what the file names.
+    pub provisioner: Option<FoundImage>,
     /// What is to run them, whatever there is.
     pub driver: Option<Driver>,
 }
@@ -280,7 +282,7 @@ fn firmware(
 }
 
 impl Facts {
-    fn arch(&self, arch: Arch) -> Option<&ArchFacts> {
+    pub fn arch(&self, arch: Arch) -> Option<&ArchFacts> {
         self.arches.iter().find(|found| found.arch == arch)
     }
 }
