@@ -50,6 +50,8 @@ pub struct Facts {
     pub arches: Vec<ArchFacts>,
     /// The images that the file names.
     pub images: BTreeMap<String, FoundImage>,
+    /// The cloud image that the provisioner is to be made from, where that is what the file names.
+    pub provisioner: Option<FoundImage>,
     /// What is to run them, whatever there is.
     pub driver: Option<Driver>,
     /// The program of a driver of macOS's framework.
@@ -318,7 +320,7 @@ impl Facts {
         }
     }
 
-    fn arch(&self, arch: Arch) -> Option<&ArchFacts> {
+    pub fn arch(&self, arch: Arch) -> Option<&ArchFacts> {
         self.arches.iter().find(|found| found.arch == arch)
     }
 }

@@ -6,6 +6,7 @@ pub mod control;
 pub mod holder;
 pub mod launch;
 mod rest;
+pub mod room;
 pub mod state;
 pub mod stop;
 

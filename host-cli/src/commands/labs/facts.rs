@@ -2,11 +2,13 @@
 
 use crate::cli::How;
 use crate::drivers::Driver;
+use crate::drivers::spec::Arch;
 use crate::drivers::spec::DiskFormat;
 use crate::exit::{Exit, Failure};
 use crate::host::{self, Kvm};
 use crate::images::{self, Store};
 use crate::lab::open::Opened;
+use crate::lab::paths::PROVISIONER;
 use crate::lab::plan::{Facts, FoundImage, arches};
 use crate::labfile::ProvisionerKind;
 
@@ -46,6 +48,13 @@ pub async fn look(opened: &Opened, store: &Store, how: &How) -> Result<Facts, Fa
         };
         facts.images.insert(name.clone(), image);
     }
+    let wanted = &opened.lab.provisioner;
+    let is_own =
+        || wanted.image == PROVISIONER || opened.file.with_file_name(&wanted.image).is_dir();
+    if wanted.kind == ProvisionerKind::Vm && !is_own() {
+        let arch = Arch::of_host().unwrap_or(Arch::X86_64);
+        facts.provisioner = find(store, opened, &wanted.image, arch)?;
+    }
     Ok(facts)
 }
 
@@ -54,7 +63,7 @@ fn find(
     store: &Store,
     opened: &Opened,
     name: &str,
-    arch: crate::drivers::spec::Arch,
+    arch: Arch,
 ) -> Result<Option<FoundImage>, Failure> {
     let beside = opened.file.with_file_name(name);
     let name = match beside.is_file() {
