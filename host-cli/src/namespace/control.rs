@@ -112,18 +112,18 @@ impl Client {
         let mut output = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(cannot)?);
         let early = self.stream.buffer().to_vec();
         output.write_all(&early).map_err(cannot)?;
-        let mut stream = self.stream.into_inner();
+        let stream = self.stream.into_inner();
         stream.set_read_timeout(None).map_err(cannot)?;
         let mut there = stream.try_clone().map_err(cannot)?;
         // Not waited for: what a person types has no end.
         std::thread::spawn(move || {
             if let Ok(input) = io::stdin().as_fd().try_clone_to_owned() {
-                let _ = io::copy(&mut File::from(input), &mut there);
+                let _ = pump(File::from(input), &mut there);
             }
             let _ = there.shutdown(Shutdown::Write);
         });
-        match io::copy(&mut stream, &mut output) {
-            Ok(_) => Ok(()),
+        match pump(stream, &mut output) {
+            Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             Err(error) => Err(failed(&io_reason(&error))),
         }
@@ -146,6 +146,20 @@ impl Client {
             Ok(Answer::Ok(value)) => Ok(value),
             Ok(Answer::Error(why)) => Err(Failure::new(Exit::Failed, why)),
             Err(error) => Err(failed(&error.to_string())),
+        }
+    }
+}
+
+/// From one to the other until the first ends. Not `io::copy`: it has Linux splice a socket into a pipe, which keeps the pipe locked
+/// while nothing comes, and whoever reads it (ssh) waits for ever for what is in it already.
+fn pump(mut from: impl io::Read, to: &mut impl io::Write) -> io::Result<()> {
+    let mut octets = vec![0; 64 << 10];
+    loop {
+        match from.read(&mut octets) {
+            Ok(0) => return Ok(()),
+            Ok(length) => to.write_all(&octets[..length])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
 }
