@@ -93,6 +93,7 @@ test-needs:
 	deploy/unpack.sh target/test/etcd etcd-server etcd-client
 	for arch in x86_64 aarch64; do deploy/guest/tiny.sh "target/guest/tiny-$$arch" "$$arch" || exit 1; done
 	deploy/guest/debian.sh target/guest/debian-x86_64 x86_64
+	deploy/guest/cloud.sh target/guest/cloud-x86_64 target/guest/debian-x86_64
 	deploy/guest/disk.sh target/guest/disk-x86_64
 	deploy/provisioner/build.sh target/provisioner/$$(uname -m)
 	deploy/installer/build.sh target/installer/x86_64 x86_64

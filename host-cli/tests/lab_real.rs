@@ -286,6 +286,48 @@ fn a_machine_of_another_processor_boots_its_own_program_and_kernel() {
     assert!(console.contains("arch=aarch64"), "{}", lab.logs());
 }
 
+const CLOUD: &str = r#"version = 1
+[lab]
+name = "cloud"
+[provisioner]
+kind = "namespace"
+programs = "@ipxe@"
+[[vm]]
+name = "edge"
+image = "debian-cloud"
+user_data = "user-data.yaml"
+disk = "2GiB"
+memory = "512MiB"
+"#;
+
+const USER_DATA: &str =
+    "#cloud-config\nwrite_files:\n- path: /etc/motd\n  content: |\n    the owner's own\n";
+
+#[test]
+fn a_machine_starts_from_an_image_of_the_store_and_is_who_the_lab_says() {
+    let lab = Lab::new(CLOUD, &[("ipxe", &built("ipxe"))]);
+    std::fs::write(lab.path("user-data.yaml"), USER_DATA).unwrap();
+    let image = built("guest/cloud-x86_64/disk.qcow2");
+    let import = ["image", "import", image.to_str().unwrap(), "--name"];
+    lab.works(&[&import[..], &["debian-cloud", "--arch", "x86_64"]].concat());
+    lab.works(&["up", "--wait=ssh", "--driver", "qemu-tcg"]);
+    // Its name and who may log in are the seed's, its address is bootjackd's, its disk is as large as was asked for.
+    let script =
+        "hostname; cat /etc/motd /sys/class/block/vda/size; ip -4 -o addr show scope global";
+    let (stdout, _) = lab.works(&["exec", "edge", "--", "sh", "-c", script]);
+    let sectors = (2_u64 << 30) / 512;
+    let begin = format!("edge\nthe owner's own\n{sectors}\n");
+    assert!(stdout.starts_with(&begin), "{stdout}");
+    assert!(stdout.contains("inet 198.18.0.10/24"), "{stdout}");
+    let console = lab.console("cloud", "edge");
+    assert!(!console.contains("Invalid cloud-config"), "{console}");
+    let (stdout, _) = lab.works(&["vm", "list", "-o", "json"]);
+    let list: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(list["vms"][0]["address"], "198.18.0.10");
+    let (stdout, _) = lab.works(&["image", "verify", "-o", "json"]);
+    assert!(stdout.contains("debian-cloud"), "{stdout}");
+}
+
 const INSTALL: &str = r#"version = 1
 [lab]
 name = "install"

@@ -47,8 +47,8 @@ pub struct FoundImage {
 pub struct Facts {
     /// For each processor that the lab has machines of.
     pub arches: Vec<ArchFacts>,
-    /// The images that the file names.
-    pub images: BTreeMap<String, FoundImage>,
+    /// The images that the file names, each for the machines of one processor.
+    pub images: BTreeMap<(String, Arch), FoundImage>,
     /// What is to run them, whatever there is.
     pub driver: Option<Driver>,
 }
@@ -121,7 +121,7 @@ fn target(
     let base = match &machine.image {
         None => None,
         Some(name) => {
-            match facts.images.get(name) {
+            match facts.images.get(&(name.clone(), machine.arch)) {
                 Some(image) => Some((image.path.clone(), image.format)),
                 None => {
                     missing.add(format!("image {name} of {}: bootjack image pull {name}, or bootjack image import FILE", machine.name));

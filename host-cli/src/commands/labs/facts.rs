@@ -36,7 +36,7 @@ pub async fn look(opened: &Opened, store: &Store, how: &How) -> Result<Facts, Fa
         let Some(image) = find(store, opened, name, machine.arch)? else {
             continue;
         };
-        facts.images.insert(name.clone(), image);
+        facts.images.insert((name.clone(), machine.arch), image);
     }
     Ok(facts)
 }
