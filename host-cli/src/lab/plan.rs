@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::paths::{LabPaths, PROVISIONER, VmPaths};
+use super::pulls;
 use crate::drivers::spec::{Arch, Boot, Disk, DiskFormat, Files, Link, Nic, Vm};
 use crate::drivers::{Driver, macosvm, qemu, vfkit};
 use crate::exit::{Exit, Failure};
 use crate::host::{ArchFacts, Kvm};
+use crate::images::pull::Wanted;
 use crate::labfile::{BootFrom, Lab, Machine, NetworkKind};
 use crate::qemu::Firmware;
 use crate::vm::boot_order;
@@ -32,7 +34,15 @@ pub struct VmPlan {
 pub struct NewDisk {
     pub size: u64,
     /// The image it starts as; blank without one.
-    pub base: Option<(PathBuf, DiskFormat)>,
+    pub base: Option<Base>,
+}
+
+/// What a disk starts as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Base {
+    Here(PathBuf, DiskFormat),
+    /// The image of this name, which is to be pulled first.
+    ToPull(String),
 }
 
 /// An image that a lab file names, as it was found.
@@ -49,6 +59,8 @@ pub struct Facts {
     pub arches: Vec<ArchFacts>,
     /// The images that the file names, each for the machines of one processor.
     pub images: BTreeMap<(String, Arch), FoundImage>,
+    /// Those of them that are not here and can be had.
+    pub pulls: BTreeMap<(String, Arch), Wanted>,
     /// What is to run them, whatever there is.
     pub driver: Option<Driver>,
 }
@@ -120,15 +132,7 @@ fn target(
     let (boot, vars_template) = firmware(machine, arch, &vm_paths, boots_net, missing)?;
     let base = match &machine.image {
         None => None,
-        Some(name) => {
-            match facts.images.get(&(name.clone(), machine.arch)) {
-                Some(image) => Some((image.path.clone(), image.format)),
-                None => {
-                    missing.add(format!("image {name} of {}: bootjack image pull {name}, or bootjack image import FILE", machine.name));
-                    return None;
-                }
-            }
-        }
+        Some(name) => Some(base(machine, name, facts, missing)?),
     };
     let net_first = machine.boot.first() == Some(&BootFrom::Net);
     let (disk_order, net_order) = boot_order::orders(net_first);
@@ -189,6 +193,18 @@ fn target(
         new_disk: machine.disk.map(|size| NewDisk { size, base }),
         paths: vm_paths,
     })
+}
+
+fn base(machine: &Machine, name: &str, facts: &Facts, missing: &mut Missing) -> Option<Base> {
+    let key = (name.to_owned(), machine.arch);
+    match facts.images.get(&key) {
+        Some(image) => Some(Base::Here(image.path.clone(), image.format)),
+        None if facts.pulls.contains_key(&key) => Some(Base::ToPull(key.0)),
+        None => {
+            missing.add(pulls::advice(name, &machine.name));
+            None
+        }
+    }
 }
 
 /// QEMU's files of a machine.

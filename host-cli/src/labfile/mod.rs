@@ -5,6 +5,7 @@
 //! and a reservation outlives them.
 
 mod check;
+mod image;
 mod reader;
 mod size;
 
@@ -12,6 +13,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 pub use self::check::{derived_mac, derived_uuid};
+pub use self::image::LabImage;
 pub use self::reader::Problem;
 pub use self::size::{parse_size, shown_size};
 use crate::qemu::{Arch, Firmware};
@@ -23,6 +25,8 @@ pub struct Lab {
     pub network: Network,
     pub provisioner: Provisioner,
     pub vms: Vec<Machine>,
+    /// Images that it says where to get.
+    pub images: Vec<LabImage>,
 }
 
 /// The one segment that all machines of the lab are on.

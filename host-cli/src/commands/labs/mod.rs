@@ -3,6 +3,7 @@
 mod doctor;
 mod down;
 mod facts;
+mod images;
 mod init;
 mod leftovers;
 mod provisioner;

@@ -16,6 +16,7 @@ use crate::exit::{Exit, Failure};
 use crate::images::Store;
 use crate::lab::open::{self, Opened};
 use crate::lab::plan::{self, VmPlan};
+use crate::lab::report::Report;
 use crate::lab::{provisioner, ssh, targets};
 use crate::output;
 use crate::qmp::Qmp;
@@ -122,8 +123,8 @@ fn start(
     boot: Option<BootChoice>,
     how: &How,
 ) -> Result<(), Failure> {
-    let plans = plans(opened, names, how)?;
     let report = super::report(at.format());
+    let plans = plans(opened, names, how, Some(&report))?;
     super::runtime()?.block_on(async {
         let store = Store::open(&opened.bases.images())?;
         let _lock = super::lock(opened, "vm start", &report)?;
@@ -203,7 +204,7 @@ fn reset(opened: &Opened, at: &At, names: &[String]) -> Result<(), Failure> {
 }
 
 fn reinstall(opened: &Opened, at: &At, names: &[String], how: &How) -> Result<(), Failure> {
-    for plan in &plans(opened, names, how)? {
+    for plan in &plans(opened, names, how, None)? {
         check_boot(plan, Some(BootChoice::Pxe))?;
     }
     let report = super::report(at.format());
@@ -218,7 +219,7 @@ fn reinstall(opened: &Opened, at: &At, names: &[String], how: &How) -> Result<()
         }
         Ok::<(), Failure>(())
     })?;
-    for plan in plans(opened, names, how)? {
+    for plan in plans(opened, names, how, None)? {
         let name = [plan.vm.name.clone()];
         match vm::state(&plan.paths, &plan.vm.uuid)?.is_up() {
             true => {
@@ -371,14 +372,27 @@ fn running(opened: &Opened, name: &str) -> Result<(), Failure> {
     }
 }
 
-/// How these machines are run.
-fn plans(opened: &Opened, names: &[String], how: &How) -> Result<Vec<VmPlan>, Failure> {
+/// How these machines are run; images that they lack are got if somebody is told.
+fn plans(
+    opened: &Opened,
+    names: &[String],
+    how: &How,
+    report: Option<&Report>,
+) -> Result<Vec<VmPlan>, Failure> {
     for name in names {
         target(opened, name)?;
     }
     let mut wanted = opened.clone();
     wanted.lab.vms.retain(|vm| names.contains(&vm.name));
     let store = Store::open(&opened.bases.images())?;
-    let facts = super::runtime()?.block_on(super::facts::look(&wanted, &store, how))?;
+    let runtime = super::runtime()?;
+    let mut facts = runtime.block_on(super::facts::look(&wanted, &store, how))?;
+    let plans = plan::targets(&wanted.lab, &opened.paths, &facts)?;
+    let Some(report) = report else {
+        return Ok(plans);
+    };
+    runtime.block_on(super::images::bring(
+        opened, &store, &mut facts, names, report,
+    ))?;
     plan::targets(&wanted.lab, &opened.paths, &facts)
 }
