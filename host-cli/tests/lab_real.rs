@@ -340,12 +340,13 @@ name = "node"
 firmware = "bios"
 memory = "512MiB"
 disk = "256MiB"
+display = true
 profile = "disk-image"
 vars = { image = "images/disk.img.zst", image_sha256 = "@sha256@" }
 "#;
 
 #[test]
-fn a_machine_is_installed_boots_its_disk_at_every_power_on_and_is_installed_again() {
+fn a_machine_is_installed_boots_its_disk_at_every_power_on_and_is_installed_again_though_it_runs() {
     let image = built("guest/disk-x86_64/disk.img.zst");
     let digest = sha2::Sha256::digest(std::fs::read(&image).unwrap());
     let digest: String = digest.iter().map(|octet| format!("{octet:02x}")).collect();
@@ -374,7 +375,11 @@ fn a_machine_is_installed_boots_its_disk_at_every_power_on_and_is_installed_agai
     let installed = "bootjack-installer: done";
     let count = |what: &str| lab.console("install", "node").matches(what).count();
 
-    // A blank disk falls through to the network; an installed one does not.
+    // A blank disk falls through to the network, also after a reset in the middle of an installation; an installed one does not.
+    let installing = "--wait=console:bootjack-installer: ";
+    lab.works(&["up", installing, "--driver", "qemu-tcg"]);
+    assert_shows_something(&lab);
+    lab.works(&["vm", "reset", "node"]);
     lab.works(&["up", "--wait=installed", "--driver", "qemu-tcg"]);
     lab.wait_until_off("node");
     assert_eq!((count(installed), count(booted)), (1, 1), "{}", lab.logs());
@@ -382,10 +387,29 @@ fn a_machine_is_installed_boots_its_disk_at_every_power_on_and_is_installed_agai
     lab.wait_until_off("node");
     assert_eq!((count(installed), count(booted)), (1, 2), "{}", lab.logs());
 
+    // Off, and then again while it runs.
     lab.works(&["vm", "reinstall", "node", "--driver", "qemu-tcg"]);
+    lab.works(&["up", installing, "--driver", "qemu-tcg"]);
+    let (_, told) = lab.works(&["vm", "reinstall", "node", "--driver", "qemu-tcg"]);
+    assert!(told.contains("reset, and boots from the network"), "{told}");
     lab.wait_until_off("node");
     assert_eq!((count(installed), count(booted)), (2, 3), "{}", lab.logs());
     let (stdout, _) = lab.works(&["status", "-o", "json"]);
     let status: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(status["vms"][0]["progress"], "installed");
+}
+
+/// A picture of the machine's screen, which has more than one colour.
+fn assert_shows_something(lab: &Lab) {
+    lab.works(&["vm", "screenshot", "node", "screen.png"]);
+    let file = std::io::BufReader::new(std::fs::File::open(lab.path("screen.png")).unwrap());
+    let mut reader = png::Decoder::new(file).read_info().unwrap();
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    let frame = reader.next_frame(&mut pixels).unwrap();
+    let is_screen = frame.width >= 640 && frame.height >= 400;
+    assert!(is_screen, "{} x {}", frame.width, frame.height);
+    let size = frame.color_type.samples();
+    let mut colours = pixels.chunks(size);
+    let first = colours.next().unwrap();
+    assert!(colours.any(|colour| colour != first), "all is {first:?}");
 }
