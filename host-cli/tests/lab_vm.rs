@@ -598,3 +598,89 @@ fn an_image_that_nobody_vouches_for_or_knows_is_refused() {
         assert!(stderr.contains(line), "no `{line}` in {stderr}");
     }
 }
+
+#[test]
+fn machines_are_written_into_the_file_renamed_and_forgotten() {
+    let lab = Lab::new();
+    let text = || std::fs::read_to_string(lab.path("lab.toml")).unwrap();
+    let wide = std::fs::Permissions::from_mode(0o664);
+    std::fs::set_permissions(lab.path("lab.toml"), wide).unwrap();
+    let create = ["vm", "create", "c", "--profile", "tiny"];
+    lab.works(
+        &[
+            &create[..],
+            &["--firmware", "bios", "--disk", "1GiB", "--boot", "disk,net"],
+        ]
+        .concat(),
+    );
+    let added = "\n[[vm]]\nname = \"c\"\nfirmware = \"bios\"\ndisk = \"1GiB\"\nboot = [\"disk\", \"net\"]\nprofile = \"tiny\"\n";
+    assert_eq!(text(), format!("{FILE}{added}"));
+    let mode = std::fs::metadata(lab.path("lab.toml"))
+        .unwrap()
+        .permissions();
+    assert_eq!(mode.mode() & 0o777, 0o664);
+
+    // What would not do is told as if it stood there, and does not stand there.
+    let before = text();
+    let (code, stderr) = lab.fails(&["vm", "create", "d", "--profile", "tiny", "--memory", "much"]);
+    assert_eq!(
+        (code, stderr.contains("vm[3].memory")),
+        (3, true),
+        "{stderr}"
+    );
+    let (code, stderr) = lab.fails(&["vm", "rename", "a", "c"]);
+    assert_eq!(
+        (code, stderr.contains("a machine c already")),
+        (5, true),
+        "{stderr}"
+    );
+    let (code, _) = lab.fails(&["vm", "rename", "nobody", "d"]);
+    assert_eq!((code, text()), (4, before));
+
+    lab.works(&["vm", "start", "c", "--driver", "qemu-tcg"]);
+    let shown = |name: &str, key: &str| {
+        let shown: Value =
+            serde_json::from_str(&lab.works(&["vm", "show", name, "-o", "json"])).unwrap();
+        shown[key].clone()
+    };
+    let (mac, address) = (shown("c", "mac"), shown("c", "reserved_address"));
+    let (code, stderr) = lab.fails(&["vm", "rename", "c", "d"]);
+    assert_eq!(
+        (code, stderr.contains("c runs; stop it first")),
+        (5, true),
+        "{stderr}"
+    );
+    lab.works(&["vm", "stop", "c", "--kill"]);
+    let vms = lab.path("state/bootjack/labs/fake/vm");
+    let host_key =
+        |name: &str| std::fs::read(lab.path("state/bootjack/labs/fake/ssh/hosts").join(name));
+    let key = host_key("c").unwrap();
+    // A command that was killed has written the file, and no more.
+    let file = text();
+    std::fs::write(
+        lab.path("lab.toml"),
+        file.replace("name = \"c\"", "name = \"d\"") + &format!("mac = {mac}\n"),
+    )
+    .unwrap();
+    std::fs::write(vms.join("c/kept"), "what was written").unwrap();
+    lab.works(&["vm", "rename", "c", "d"]);
+    assert_eq!(
+        std::fs::read(vms.join("d/kept")).unwrap(),
+        b"what was written"
+    );
+    assert!(!vms.join("c").exists());
+    assert_eq!(
+        (shown("d", "mac"), shown("d", "reserved_address")),
+        (mac.clone(), address)
+    );
+    assert_eq!(host_key("d").unwrap(), key);
+    lab.works(&["vm", "rename", "d", "e"]);
+    assert_eq!(
+        (shown("e", "mac"), vms.join("e/kept").exists()),
+        (mac, true)
+    );
+
+    lab.works(&["vm", "delete", "e", "--forget"]);
+    assert_eq!(text(), FILE);
+    assert!(!vms.join("e").exists());
+}

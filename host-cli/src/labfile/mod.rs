@@ -5,6 +5,7 @@
 //! and a reservation outlives them.
 
 mod check;
+pub mod edit;
 mod image;
 mod reader;
 mod size;

@@ -6,6 +6,7 @@ mod facts;
 mod images;
 mod init;
 mod leftovers;
+mod machines;
 mod provisioner;
 mod shell;
 mod status;

@@ -43,7 +43,9 @@ pub fn run(at: &At, command: VmCommand) -> Result<(), Failure> {
         }
         VmCommand::Reset { names } => reset(&opened, at, &names),
         VmCommand::Reinstall { names, how } => reinstall(&opened, at, &names, &how),
-        VmCommand::Delete { names } => delete(&opened, at, &names),
+        VmCommand::Delete { names, forget } => delete(&opened, at, &names, forget),
+        VmCommand::Create { name, new } => super::machines::create(&opened, at, &name, &new),
+        VmCommand::Rename { old, new } => super::machines::rename(&opened, at, &old, &new),
         VmCommand::Logs {
             name,
             follow,
@@ -232,7 +234,7 @@ fn reinstall(opened: &Opened, at: &At, names: &[String], how: &How) -> Result<()
     Ok(())
 }
 
-fn delete(opened: &Opened, at: &At, names: &[String]) -> Result<(), Failure> {
+fn delete(opened: &Opened, at: &At, names: &[String], forget: bool) -> Result<(), Failure> {
     let report = super::report(at.format());
     let _lock = super::lock(opened, "vm delete", &report)?;
     for name in names {
@@ -246,10 +248,14 @@ fn delete(opened: &Opened, at: &At, names: &[String]) -> Result<(), Failure> {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(Failure::io("remove", &paths.dir)(error));
             }
+            _ if forget => {}
             _ => report.done(name, "deleted; up makes it anew"),
         }
     }
-    Ok(())
+    match forget {
+        true => super::machines::forget(opened, names, &report),
+        false => Ok(()),
+    }
 }
 
 fn logs(opened: &Opened, name: &str, follow: bool, driver: bool) -> Result<(), Failure> {
