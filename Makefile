@@ -27,6 +27,9 @@ LAB_GUEST_aarch64 := deploy/guest/tiny.sh target/guest/tiny-aarch64 aarch64
 LAB_PACKAGES_x86_64 := lab
 LAB_PACKAGES_aarch64 := lab-aarch64
 
+TRY_UNTIL_x86_64 := cloud-init
+TRY_UNTIL_aarch64 := "console:bootjack-guest: done"
+
 help:
 	sed -n 's/^#   //p' Makefile
 
@@ -84,7 +87,9 @@ try: packages-build
 	ipxe/programs.sh target/ipxe $(ARCH)
 	$(LAB_GUEST_$(ARCH))
 	cargo build --release --workspace
-	target/release/bootjack lab --arch $(ARCH) --firmware $(FIRMWARE) $(LAB_FLAGS)
+	target/release/bootjack down --lab deploy/lab/try-$(ARCH).toml
+	target/release/bootjack up --lab deploy/lab/try-$(ARCH).toml --firmware $(FIRMWARE) --wait=$(TRY_UNTIL_$(ARCH)) --console $(LAB_FLAGS)
+	echo "make try: log in with target/release/bootjack shell --lab deploy/lab/try-$(ARCH).toml node-1; end it with target/release/bootjack down --lab deploy/lab/try-$(ARCH).toml"
 
 test-needs:
 	deploy/packages.sh build test

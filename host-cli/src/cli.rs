@@ -17,8 +17,8 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, V
 use clap_complete::Shell;
 
 use crate::commands::replicas::ReplicasCommand;
+use crate::drivers::spec::Arch;
 use crate::exit::{Exit, Failure};
-use crate::qemu::{Arch, Firmware};
 use crate::server::{Access, Place, Server};
 
 pub use self::auth::{AuthArgs, AuthCommand, InitArgs, IssueArgs};
@@ -248,10 +248,6 @@ pub enum Command {
     #[command(flatten)]
     Verb(LabVerb),
 
-    /// Boot a virtual machine from the network, here and now, in a network of its own
-    #[command(after_help = Exit::help())]
-    Lab(LabArgs),
-
     /// The lab's private network: who is on it, and what goes over it
     #[command(after_help = Exit::help())]
     Net(NetArgs),
@@ -437,71 +433,6 @@ pub struct ContainerArgs {
     pub to: PathBuf,
 }
 
-#[derive(Clone, Debug, Args)]
-pub struct LabArgs {
-    /// Processor of the machine
-    #[arg(long, value_enum, default_value = "x86_64")]
-    pub arch: Arch,
-
-    /// Firmware of the machine
-    #[arg(long, value_enum, default_value = "uefi")]
-    pub firmware: Firmware,
-
-    /// What it boots; without it, debian-12 on x86_64 and tiny on aarch64
-    #[arg(long, value_enum)]
-    pub profile: Option<LabProfile>,
-
-    /// How QEMU runs it: KVM only after a test guest ran well under it, else emulation
-    #[arg(long, value_enum, default_value = "auto")]
-    pub accel: AccelChoice,
-
-    /// How long it may take from power-on to the proof
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
-    pub timeout: Duration,
-
-    /// Keep the machine running until Ctrl-C, and say how to log in
-    #[arg(long)]
-    pub keep: bool,
-
-    /// How much of the machine's console is shown; all of it is kept in a file
-    #[arg(long, value_enum, default_value = "calm")]
-    pub console: ConsoleView,
-
-    /// Print bootjackd's configuration and QEMU's command line, start nothing
-    #[arg(long)]
-    pub dry_run: bool,
-
-    /// Directory of the lab's files; without it, target/lab in a checkout, else bootjack/lab in the user's state directory
-    #[arg(long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
-
-    /// The bootjackd program; without it, the one beside this program, or else on the PATH
-    #[arg(long, value_name = "FILE")]
-    pub bootjackd: Option<PathBuf>,
-
-    /// Directory of the guests made by deploy/guest/*.sh
-    #[arg(long, value_name = "DIR", default_value = "target/guest")]
-    pub guest_dir: PathBuf,
-
-    /// Directory of the network boot programs made by ipxe/programs.sh
-    #[arg(long, value_name = "DIR", default_value = "target/ipxe")]
-    pub programs_dir: PathBuf,
-
-    /// Directory of profiles to use instead of the built-in debian-12 and tiny
-    #[arg(long, value_name = "DIR")]
-    pub profiles_dir: Option<PathBuf>,
-}
-
-/// The lab's profiles.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LabProfile {
-    /// Debian 12 in memory, configured by cloud-init, proven by ssh
-    #[value(name = "debian-12")]
-    Debian12,
-    /// A kernel that prints what it was given, proven on its console
-    Tiny,
-}
-
 /// What is shown of a machine's console.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ConsoleView {
@@ -511,17 +442,6 @@ pub enum ConsoleView {
     All,
     /// Nothing
     None,
-}
-
-/// How QEMU may run a machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum AccelChoice {
-    /// KVM if it works, else TCG
-    Auto,
-    /// KVM or nothing
-    Kvm,
-    /// Emulation
-    Tcg,
 }
 
 /// Parses the command line; ends the program with clap's message and status 2 if it is not understood.
@@ -574,7 +494,7 @@ pub fn command() -> clap::Command {
 }
 
 /// Verbs that neither talk to a bootjackd that somebody names nor answer in a format of choice.
-const SILENT_VERBS: [&str; 4] = ["lab", "init", "completion", "man"];
+const SILENT_VERBS: [&str; 3] = ["init", "completion", "man"];
 
 /// Whether a verb answers in a format of choice without talking to a bootjackd that somebody names.
 fn answers_alone(verb: &str) -> bool {
@@ -613,7 +533,6 @@ impl Command {
             | Self::Wait { api, .. } => Some(api),
             Self::Auth(_)
             | Self::Verb(_)
-            | Self::Lab(_)
             | Self::Net(_)
             | Self::Image { .. }
             | Self::Disk { .. }

@@ -3,9 +3,9 @@
 //! In: what was typed. Out: the answer on standard output, progress and errors on standard error, and an exit status
 //! (`exit`). It refuses what clap refuses, and never prints a stack of causes: one sentence says what to do next.
 //!
-//! The lab, in reading order: `commands::lab` ← `plan` (pure) ← `host` (probes), `qemu` (pure argv), `config` (pure text),
-//! `paths`; then `network` (the namespace), `process` (the only file that starts programs), `steps` and `console` (pure:
-//! log lines and serial bytes to lines for people), `output` (the terminal).
+//! The lab, in reading order: `commands::labs` ← `labfile` (pure text), `lab::plan` (pure) ← `host` (probes), `drivers` (pure
+//! command lines); then `switch`, `namespace` (the network), `vm` (what runs, found by facts), `process` (the only file that
+//! starts programs), `console` (serial octets to lines for people), `output` (the terminal).
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -14,7 +14,6 @@ mod auth;
 mod cli;
 mod client;
 mod commands;
-mod config;
 mod console;
 mod container;
 mod disk;
@@ -31,23 +30,20 @@ mod namespace;
 mod network;
 mod options;
 mod output;
-mod paths;
-mod plan;
 mod process;
 mod provisioner;
-mod qemu;
 #[allow(dead_code)]
 mod qmp;
 mod refusal;
 mod seed;
 mod server;
-mod steps;
 mod switch;
 mod tree;
 mod vars;
 mod vm;
 mod wanted;
 mod waterfall;
+mod words;
 mod yaml;
 
 use std::io::Write as _;
@@ -106,7 +102,6 @@ fn main() -> ExitCode {
         }
         Command::Verb(verb) => commands::labs::run(verb),
         Command::Net(args) => commands::net::run(&args),
-        Command::Lab(args) => commands::lab::run(&args),
         Command::Image { output, command } => commands::image::run(command, format_of(output)),
         Command::Disk { output, command } => commands::disk::run(command, format_of(output)),
         Command::Man { dir } => commands::man::run(&dir),

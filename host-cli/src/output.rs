@@ -1,15 +1,13 @@
-//! What people and programs read: tables, JSON, YAML, colour on terminals alone, and the lab's live view.
+//! What people and programs read: tables, JSON, YAML, colour on terminals alone.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use comfy_table::{Cell, Table, presets};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value as Json;
 
-use crate::cli::{ConsoleView, Format};
+use crate::cli::Format;
 use crate::exit::{Exit, Failure};
-use crate::steps::{self, Step, Tone};
 use crate::yaml;
 
 /// Colours, or none.
@@ -167,90 +165,6 @@ pub fn io_reason(error: &std::io::Error) -> String {
     match letters.next() {
         Some(first) => first.to_lowercase().chain(letters).collect(),
         None => text.to_owned(),
-    }
-}
-
-/// The lab's live view on standard error: steps, console lines, and on a terminal a last line that says what it waits for.
-pub struct View {
-    style: Style,
-    waiting: ProgressBar,
-    console: ConsoleView,
-    last_step: Option<Step>,
-}
-
-impl View {
-    /// `console` says how much of the machine's console is shown.
-    pub fn new(console: ConsoleView) -> Self {
-        let terminal = std::io::stderr().is_terminal();
-        let target = match terminal {
-            true => ProgressDrawTarget::stderr(),
-            false => ProgressDrawTarget::hidden(),
-        };
-        let waiting = ProgressBar::with_draw_target(None, target);
-        let style = ProgressStyle::with_template("{spinner} {msg}").expect("the template is fixed");
-        waiting.set_style(style.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
-        Self {
-            style: Style::stderr(),
-            waiting,
-            console,
-            last_step: None,
-        }
-    }
-
-    /// One line of the machine's console.
-    pub fn console(&mut self, machine: &str, line: &str) {
-        let shown = match self.console {
-            ConsoleView::All => true,
-            ConsoleView::Calm => !steps::is_chatter(line),
-            ConsoleView::None => false,
-        };
-        if shown {
-            let line = format!("{machine} │ {line}");
-            self.line(&self.style.dim(line.trim_end()));
-        }
-    }
-
-    /// One step, `since` power-on; the same step twice in a row is shown once.
-    pub fn step(&mut self, since: Option<Duration>, step: &Step) {
-        if self.last_step.as_ref() == Some(step) {
-            return;
-        }
-        let text = match step.tone {
-            Tone::Plain => step.text.clone(),
-            Tone::Good => self.style.green(&step.text),
-            Tone::Faint => self.style.dim(&step.text),
-            Tone::Bad => self.style.red(&step.text),
-        };
-        let who = self.style.cyan(&format!("{:<6}", step.who));
-        let since = since.map(|since| format!("+{:.1}s", since.as_secs_f64()));
-        self.line(&format!("{:>9}  {who} {text}", since.unwrap_or_default()));
-        self.last_step = Some(step.clone());
-    }
-
-    /// A line of its own.
-    pub fn line(&self, line: &str) {
-        self.waiting.suspend(|| {
-            let _ = writeln!(std::io::stderr(), "{line}");
-        });
-    }
-
-    /// What the lab waits for, for how long; at the bottom of a terminal, nowhere else.
-    pub fn waiting(&self, what: &str, since: Duration) {
-        let text = self.style.dim(&format!("{what}  {} s", since.as_secs()));
-        // Setting a message draws it, too.
-        match self.waiting.message() == text {
-            true => self.waiting.tick(),
-            false => self.waiting.set_message(text),
-        }
-    }
-
-    /// Removes the line of `waiting`.
-    pub fn still(&self) {
-        self.waiting.finish_and_clear();
-    }
-
-    pub fn style(&self) -> Style {
-        self.style
     }
 }
 

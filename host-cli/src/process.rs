@@ -8,7 +8,7 @@ use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
-use tokio::process::{ChildStderr, ChildStdout, Command};
+use tokio::process::{ChildStderr, Command};
 use tokio::sync::{mpsc, watch};
 
 use crate::exit::{Exit, Failure};
@@ -28,6 +28,7 @@ impl Process {
         command.process_group(0);
         let mut child = spawn(&mut command)?;
         let pipes = Pipes {
+            #[cfg(test)]
             stdout: child.stdout.take(),
             stderr: child.stderr.take(),
         };
@@ -76,8 +77,9 @@ impl Process {
 }
 
 /// Its outputs, as far as they are read here.
-pub struct Pipes {
-    stdout: Option<ChildStdout>,
+struct Pipes {
+    #[cfg(test)]
+    stdout: Option<tokio::process::ChildStdout>,
     stderr: Option<ChildStderr>,
 }
 
@@ -95,22 +97,6 @@ pub fn bootjackd(program: &Path, config: &Path) -> Result<(Process, ChildStderr)
         .stderr(Stdio::piped());
     let (process, pipes) = Process::start(command)?;
     Ok((process, pipes.stderr.expect("it is piped")))
-}
-
-/// Starts QEMU; the machine's console comes out of the pipe, complaints go to `log`.
-pub fn qemu(
-    program: &Path,
-    arguments: &[String],
-    log: File,
-) -> Result<(Process, ChildStdout), Failure> {
-    let mut command = Command::new(program);
-    command.args(arguments);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(log);
-    let (process, pipes) = Process::start(command)?;
-    Ok((process, pipes.stdout.expect("it is piped")))
 }
 
 /// A program that outlives this one.
@@ -469,13 +455,14 @@ mod tests {
     /// The guest that KVM is tried with, where it cannot fail.
     #[tokio::test]
     async fn the_test_guest_answers_under_emulation() {
-        let arch = crate::qemu::Arch::X86_64;
+        use crate::host::smoke;
+        let arch = crate::drivers::spec::Arch::X86_64;
         let qemu = crate::host::find_program(arch.qemu());
         let qemu = qemu.expect("wanted qemu-system-x86_64; run: deploy/packages.sh lab");
         let dir = tempfile::tempdir().unwrap();
         let image = dir.path().join("guest.img");
-        std::fs::write(&image, crate::qemu::smoke_image(arch)).unwrap();
-        let mut arguments = crate::qemu::smoke_arguments(arch, &image);
+        std::fs::write(&image, smoke::image(arch)).unwrap();
+        let mut arguments = smoke::arguments(arch, &image);
         for argument in &mut arguments {
             match argument.as_str() {
                 "kvm" => "tcg".clone_into(argument),
@@ -484,10 +471,7 @@ mod tests {
             }
         }
         let minute = Duration::from_secs(60);
-        let awaited = [
-            (crate::qemu::SMOKE_STARTED, minute),
-            (crate::qemu::SMOKE_DONE, minute),
-        ];
+        let awaited = [(smoke::STARTED, minute), (smoke::DONE, minute)];
         assert_eq!(await_octets(&qemu, &arguments, &awaited).await, Ok(2));
     }
 

@@ -524,13 +524,13 @@ fn a_server_that_is_not_there_is_one_sentence_with_the_next_step() {
 fn a_flag_that_would_be_ignored_is_a_usage_error() {
     let bootjack = || Command::new(env!("CARGO_BIN_EXE_bootjack"));
     let output = bootjack()
-        .args(["--output", "json", "lab"])
+        .args(["--output", "json", "completion", "bash"])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(
-        stderr.contains("--output has no meaning for `bootjack lab`"),
+        stderr.contains("--output has no meaning for `bootjack completion`"),
         "{stderr}"
     );
     let output = bootjack().output().unwrap();

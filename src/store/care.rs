@@ -15,6 +15,7 @@ use thiserror::Error;
 
 pub use self::salvage::{Saved, repair, salvage};
 pub use self::verify::{Part, Verdict, Verified, verify};
+use super::courtesy::Pace;
 use super::export::{self, Encoder, ReadError, Summary};
 use super::journal::{self, Journal};
 use super::layout::Layout;
@@ -64,7 +65,7 @@ impl Whole {
 pub fn export_to(data_dir: &Path, file: &Path) -> Result<Summary, CareError> {
     let whole = whole(data_dir)?;
     let put = |to: &mut snapshot::To| whole.each(|key, value| put(to, key, value));
-    snapshot::write(file, None, put).map_err(|problem| failed(data_dir, problem))
+    snapshot::write(file, None, &Pace::default(), put).map_err(|problem| failed(data_dir, problem))
 }
 
 /// Writes everything as text.
@@ -179,7 +180,7 @@ fn whole_now(layout: &Layout) -> Result<Whole, String> {
     let chain = chains.first().ok_or(
         "its journals lead back to no snapshot; the service takes one when it has run for some seconds",
     )?;
-    let base = snapshot::base(layout, chain)?;
+    let base = snapshot::base(layout, chain, &Pace::default())?;
     let mut newer = snapshot::latest(layout, &chain.journals)?;
     newer.extend(current.records);
     Ok(Whole {
@@ -211,7 +212,12 @@ fn install(
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
         _ => {}
     }
-    let summary = snapshot::write(&layout.snapshot(number), Some(number), fill)?;
+    let summary = snapshot::write(
+        &layout.snapshot(number),
+        Some(number),
+        &Pace::default(),
+        fill,
+    )?;
     Journal::create(&layout.journal(), number).map_err(io)?;
     acknowledged::write(&layout.acknowledged(), summary.revision).map_err(io)?;
     rebuild::remove_dir(&layout.db()).map_err(io)?;

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::courtesy::{Courtesy, Pace};
 use super::journal::{Journal, KeyValue};
 use super::layout::Layout;
 use super::rebuild::{self, Loaded};
@@ -55,6 +56,7 @@ pub struct Local {
     /// Since when there is any.
     behind: Option<Instant>,
     running: Option<Running>,
+    courtesy: Arc<Courtesy>,
     /// When the last checkpoint ended.
     checkpointed: Instant,
     snapshots: Schedule,
@@ -127,6 +129,7 @@ impl Local {
             behind: (!ahead.is_empty()).then(Instant::now),
             ahead,
             running: None,
+            courtesy: Arc::default(),
             checkpointed: Instant::now(),
             snapshots,
             found: Some(records),
@@ -164,6 +167,7 @@ impl Local {
             return Ok(());
         }
         let ahead = Arc::new(std::mem::take(&mut self.ahead));
+        let courtesy = self.courtesy.clone();
         let work = Work {
             layout: self.layout.clone(),
             database: self.database.take(),
@@ -173,7 +177,7 @@ impl Local {
             takes_snapshot,
         };
         self.running = Some(Running {
-            thread: std::thread::spawn(move || work.run()),
+            thread: std::thread::spawn(move || work.run(&Pace::of_background(courtesy))),
             ahead,
             behind: self.behind.take(),
             number: self.number,
@@ -278,6 +282,7 @@ impl Backend for Local {
         self.journal
             .write(&records)
             .map_err(|error| self.broken(error))?;
+        self.courtesy.wrote(self.journal.length() > LONGEST_JOURNAL);
         self.ahead.extend(records);
         self.behind.get_or_insert_with(Instant::now);
         let revisions = changes.iter().filter_map(|change| match change {
@@ -345,16 +350,16 @@ struct Work {
 }
 
 impl Work {
-    fn run(mut self) -> Done {
-        let database = self.catch_up();
+    fn run(mut self, pace: &Pace) -> Done {
+        let database = self.catch_up(pace);
         let snapshot = match self.takes_snapshot {
-            true => self.snapshot(database.as_ref().ok()),
+            true => self.snapshot(database.as_ref().ok(), pace),
             false => Ok(()),
         };
         Done { database, snapshot }
     }
 
-    fn catch_up(&mut self) -> Result<Database, String> {
+    fn catch_up(&mut self, pace: &Pace) -> Result<Database, String> {
         let database = match self.database.take() {
             Some(database) => database,
             None => {
@@ -367,20 +372,20 @@ impl Work {
                 database
             }
         };
-        database.catch_up(&self.ahead, self.number)?;
+        database.catch_up(&self.ahead, self.number, pace.clone())?;
         Ok(database)
     }
 
     /// The next snapshot: of the chain there is, or, where that is of no use any more, of the database.
-    fn snapshot(&self, database: Option<&Database>) -> Result<(), String> {
+    fn snapshot(&self, database: Option<&Database>, pace: &Pace) -> Result<(), String> {
         let files = self.layout.scan().map_err(|error| error.to_string())?;
         let of_database = || match database {
-            Some(database) => rebuild::snapshot_of(&self.layout, database, self.number),
+            Some(database) => rebuild::snapshot_of(&self.layout, database, self.number, pace),
             None => Err("the journals do not lead back to a snapshot".to_owned()),
         };
         let taken = match files.chains(self.number).first() {
             None => of_database(),
-            Some(chain) => snapshot::advance(&self.layout, chain)
+            Some(chain) => snapshot::advance(&self.layout, chain, pace)
                 .map(|_| ())
                 .or_else(|problem| {
                     of_database()

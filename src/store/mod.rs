@@ -11,6 +11,7 @@ mod acknowledged;
 mod assemble;
 pub mod care;
 mod commit;
+mod courtesy;
 mod decoding;
 pub mod etcd;
 pub mod export;

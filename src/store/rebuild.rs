@@ -8,6 +8,7 @@ use std::io;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::courtesy::Pace;
 use super::journal::{self, Found};
 use super::layout::{Chain, Files, Layout};
 use super::local::Latest;
@@ -178,12 +179,16 @@ fn fill_new(
     let new = layout.new_db();
     remove_dir(&new).map_err(|error| error.to_string())?;
     let database = Database::open(&new)?;
-    let mut filler = database.filler();
+    let mut filler = database.filler(Pace::default());
     let mut revision = 0;
-    snapshot::merge(snapshot::base(layout, chain)?, &newer, |key, value| {
-        revision = record::revision(key, value).unwrap_or(revision);
-        filler.put(key, Some(value))
-    })?;
+    snapshot::merge(
+        snapshot::base(layout, chain, &Pace::default())?,
+        &newer,
+        |key, value| {
+            revision = record::revision(key, value).unwrap_or(revision);
+            filler.put(key, Some(value))
+        },
+    )?;
     if revision < acknowledged {
         return Err(behind(revision, acknowledged));
     }
@@ -216,8 +221,13 @@ pub(super) fn remove_dir(path: &Path) -> io::Result<()> {
 }
 
 /// A snapshot of what the database has, for a store that has none.
-pub(super) fn snapshot_of(layout: &Layout, database: &Database, number: u64) -> Result<(), String> {
-    snapshot::write(&layout.snapshot(number), Some(number), |to| {
+pub(super) fn snapshot_of(
+    layout: &Layout,
+    database: &Database,
+    number: u64,
+    pace: &Pace,
+) -> Result<(), String> {
+    snapshot::write(&layout.snapshot(number), Some(number), pace, |to| {
         database.each(|key, value| to.put(key, value).map_err(|error| error.to_string()))
     })
     .map(|_| ())

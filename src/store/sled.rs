@@ -13,12 +13,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use super::courtesy::Pace;
 use super::local::Latest;
 
 /// The key of the last checkpoint's number.
 const CHECKPOINT: &[u8] = b"checkpoint";
-/// How many records sled is given at once.
-const BATCH: usize = 1000;
+/// How many records sled is given at once: what it makes of them is a piece of work that others may have to wait for.
+const BATCH: usize = 250;
 /// Everything that is read often is in the catalog.
 const CACHE: u64 = 16 << 20;
 
@@ -37,6 +38,8 @@ impl Database {
             let db = ::sled::Config::new()
                 .path(path)
                 .cache_capacity(CACHE)
+                // It is told when.
+                .flush_every_ms(None)
                 .open()
                 .map_err(|error| error.to_string())?;
             let file = path.join("db");
@@ -77,9 +80,9 @@ impl Database {
     }
 
     /// Takes what it does not have, and then the checkpoint's number. All of it would survive a power cut once this returns.
-    pub(super) fn catch_up(&self, ahead: &Latest, number: u64) -> Result<(), String> {
+    pub(super) fn catch_up(&self, ahead: &Latest, number: u64, pace: Pace) -> Result<(), String> {
         guarded(|| {
-            let mut filler = self.filler();
+            let mut filler = self.filler(pace);
             for (key, value) in ahead {
                 filler.put(key, value.as_deref())?;
             }
@@ -88,9 +91,10 @@ impl Database {
     }
 
     /// For more than is in memory at once; what it is given is there when its end says so.
-    pub(super) fn filler(&self) -> Filler<'_> {
+    pub(super) fn filler(&self, pace: Pace) -> Filler<'_> {
         Filler {
             database: self,
+            pace,
             batch: ::sled::Batch::default(),
             in_batch: 0,
         }
@@ -105,6 +109,7 @@ impl Database {
 /// Fills a database in batches.
 pub(super) struct Filler<'a> {
     database: &'a Database,
+    pace: Pace,
     batch: ::sled::Batch,
     in_batch: usize,
 }
@@ -137,7 +142,9 @@ impl Filler<'_> {
     fn apply(&mut self) -> Result<(), String> {
         self.in_batch = 0;
         let batch = std::mem::take(&mut self.batch);
-        guarded(|| (self.database.db.apply_batch(batch)).map_err(|error| error.to_string()))
+        let Database { db, .. } = self.database;
+        guarded(|| db.apply_batch(batch).map_err(|error| error.to_string()))?;
+        self.pace.piece(|| guarded(|| self.database.sync()))
     }
 }
 

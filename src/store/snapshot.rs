@@ -12,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{Advice, fadvise};
 
+use super::courtesy::{PIECE, Pace, Paced};
 use super::export::{Decoder, Encoder, Summary};
 use super::journal;
 use super::layout::{Chain, Layout};
@@ -19,21 +20,21 @@ use super::local::Latest;
 
 /// How much of journals is put into a snapshot at once: what is in memory meanwhile.
 const MOST_AT_ONCE: u64 = 64 << 20;
-const BUFFER: usize = 1 << 18;
 
 /// What a snapshot is written to.
-pub(super) type To = Encoder<BufWriter<File>>;
+pub(super) type To = Encoder<BufWriter<Paced>>;
 
 /// Writes a snapshot of this number, or an export if it has none, under a name that it gets when it has been read back.
 pub(super) fn write(
     path: &Path,
     number: Option<u64>,
+    pace: &Pace,
     fill: impl FnOnce(&mut To) -> Result<(), String>,
 ) -> Result<Summary, String> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let new = Path::new(&new);
-    let written = write_new(new, number, fill).and_then(|summary| {
+    let written = write_new(new, number, pace, fill).and_then(|summary| {
         (std::fs::rename(new, path).and_then(|()| journal::sync_directory(path)))
             .map_err(|error| error.to_string())?;
         Ok(summary)
@@ -48,6 +49,7 @@ pub(super) fn write(
 fn write_new(
     new: &Path,
     number: Option<u64>,
+    pace: &Pace,
     fill: impl FnOnce(&mut To) -> Result<(), String>,
 ) -> Result<Summary, String> {
     let io = |error: std::io::Error| error.to_string();
@@ -60,16 +62,17 @@ fn write_new(
         .map_err(io)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now_secs = now.map_or(0, |since| since.as_secs());
-    let to = BufWriter::with_capacity(BUFFER, file);
+    let to = BufWriter::with_capacity(PIECE, Paced::new(file, pace.clone()));
     let mut to = Encoder::begin(to, number, now_secs).map_err(io)?;
     fill(&mut to)?;
     let (mut to, summary) = to.end().map_err(io)?;
     to.flush().map_err(io)?;
-    let file = to.get_ref();
+    let file = &to.get_ref().file;
     file.sync_all().map_err(io)?;
     // It is to be read from the disk and not from what is still in memory.
     let _ = fadvise(file, 0, None, Advice::DontNeed);
-    match read(new, number, |_, _| Ok(())) {
+    let back = File::open(new).map_err(io)?;
+    match read_file(Paced::new(back, pace.clone()), number, |_, _| Ok(())) {
         Ok(read) if read == summary => Ok(summary),
         Ok(_) => Err("what was read back is not what was written".to_owned()),
         Err(problem) => Err(format!("read back: {problem}")),
@@ -83,16 +86,16 @@ pub(super) fn read(
     give: impl FnMut(Vec<u8>, Vec<u8>) -> Result<(), String>,
 ) -> Result<Summary, String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
-    read_file(file, number, give)
+    read_file(Paced::new(file, Pace::default()), number, give)
 }
 
 fn read_file(
-    file: File,
+    file: Paced,
     number: Option<u64>,
     mut give: impl FnMut(Vec<u8>, Vec<u8>) -> Result<(), String>,
 ) -> Result<Summary, String> {
-    let mut decoder = Decoder::begin(BufReader::with_capacity(BUFFER, file))
-        .map_err(|error| error.to_string())?;
+    let mut decoder =
+        Decoder::begin(BufReader::with_capacity(PIECE, file)).map_err(|error| error.to_string())?;
     if decoder.checkpoint() != number {
         return Err(format!(
             "it is of checkpoint {:?}, wanted {number:?}",
@@ -109,14 +112,15 @@ fn read_file(
 pub(super) struct Base {
     number: u64,
     path: PathBuf,
-    file: File,
+    file: Paced,
 }
 
 /// Opens the snapshot that a chain begins with.
-pub(super) fn base(layout: &Layout, chain: &Chain) -> Result<Option<Base>, String> {
+pub(super) fn base(layout: &Layout, chain: &Chain, pace: &Pace) -> Result<Option<Base>, String> {
     let open = |number| {
         let path = layout.snapshot(number);
         let file = File::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let file = Paced::new(file, pace.clone());
         Ok(Base { number, path, file })
     };
     chain.snapshot.map(open).transpose()
@@ -198,7 +202,7 @@ pub(super) fn latest(layout: &Layout, journals: &[u64]) -> Result<Latest, String
 }
 
 /// Writes the next snapshot of a chain; answers its number. It has all of the chain's journals, or as many as fit into memory.
-pub(super) fn advance(layout: &Layout, chain: &Chain) -> Result<Option<u64>, String> {
+pub(super) fn advance(layout: &Layout, chain: &Chain, pace: &Pace) -> Result<Option<u64>, String> {
     let mut octets = 0;
     let fits = |number: &&u64| {
         let size = layout.kept(**number).metadata().map_or(0, |m| m.len());
@@ -211,8 +215,8 @@ pub(super) fn advance(layout: &Layout, chain: &Chain) -> Result<Option<u64>, Str
         return Ok(None);
     };
     let newer = latest(layout, &journals)?;
-    let base = base(layout, chain)?;
-    write(&layout.snapshot(number), Some(number), |to| {
+    let base = base(layout, chain, pace)?;
+    write(&layout.snapshot(number), Some(number), pace, |to| {
         merge(base, &newer, |key, value| {
             to.put(key, value).map_err(|error| error.to_string())
         })

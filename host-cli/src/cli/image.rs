@@ -6,12 +6,12 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use crate::disk::export::Form;
+use crate::drivers::spec::{Arch, Firmware};
 use crate::images::DiskFormat;
 use crate::images::digest::Digest;
 use crate::images::store::check_name;
 use crate::lab::open::LabRef;
 use crate::labfile::parse_size;
-use crate::qemu::{Arch, Firmware};
 
 /// What is done with the images that are kept.
 #[derive(Debug, Subcommand)]

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Format, duration};
+use super::{ConsoleView, Format, duration};
 use crate::drivers::Driver;
+use crate::drivers::spec::{Arch, Firmware};
 use crate::exit::Exit;
 use crate::lab::open::LabRef;
-use crate::qemu::{Arch, Firmware};
 
 /// Which lab, and to whom the answers go.
 #[derive(Clone, Debug, Default, Args)]
@@ -178,6 +178,18 @@ pub struct UpArgs {
     /// How long that may take
     #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration)]
     pub timeout: Duration,
+
+    /// Show what the machines say on their consoles meanwhile
+    #[arg(long, value_enum, value_name = "LINES", num_args = 0..=1, default_missing_value = "calm", default_value = "none", hide_default_value = true, require_equals = true, requires = "wait")]
+    pub console: ConsoleView,
+
+    /// Power on with this firmware, whatever the lab's file says; for these machines, and this time
+    #[arg(long, value_enum)]
+    pub firmware: Option<Firmware>,
+
+    /// Have them boot this profile, whatever the lab's file says
+    #[arg(long)]
+    pub profile: Option<String>,
 
     #[command(flatten)]
     pub how: How,

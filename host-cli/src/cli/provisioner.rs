@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{How, duration};
-use crate::qemu::Arch;
+use crate::drivers::spec::Arch;
 
 #[derive(Debug, Subcommand)]
 pub enum ProvisionerCommand {

@@ -12,11 +12,11 @@ use crate::commands::image;
 use crate::disk::export::{self, Machine, Wanted};
 use crate::disk::qemu_img::Snapshot;
 use crate::disk::{self, Info, SnapshotVerb};
+use crate::drivers::spec::{Arch, Firmware};
 use crate::exit::{Exit, Failure};
 use crate::images::{DiskFormat, Store};
 use crate::lab::open::LabRef;
 use crate::output::{self, Style};
-use crate::qemu::{Arch, Firmware};
 use crate::{lab, labfile};
 
 pub fn run(command: DiskCommand, format: Format) -> Result<(), Failure> {

@@ -7,7 +7,6 @@ pub mod completion;
 pub mod disk;
 pub mod image;
 pub mod import;
-pub mod lab;
 pub mod labs;
 pub mod lease;
 pub mod machine;

@@ -5,6 +5,7 @@
 pub mod attach;
 pub mod expect;
 mod lines;
+pub mod milestone;
 pub mod script;
 mod terminal;
 mod window;

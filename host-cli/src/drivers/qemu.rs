@@ -51,6 +51,25 @@ pub fn arguments(vm: &Vm, accel: Accel) -> Vec<String> {
     args.0
 }
 
+/// QEMU's machine and processor.
+pub fn processor(arch: Arch, accel: Accel, display: bool) -> (&'static str, &'static str) {
+    let machine = match (arch, accel) {
+        // graphics=off: SeaBIOS and iPXE talk to the serial port.
+        (Arch::X86_64, _) if display => "q35",
+        (Arch::X86_64, _) => "q35,graphics=off",
+        (Arch::Aarch64, Accel::Kvm) => "virt,gic-version=host",
+        (Arch::Aarch64, Accel::Hvf) => "virt,gic-version=2",
+        (Arch::Aarch64, Accel::Tcg) => "virt,gic-version=3",
+    };
+    let cpu = match (accel, arch) {
+        (Accel::Kvm | Accel::Hvf, _) => "host",
+        (Accel::Tcg, Arch::X86_64) => "max",
+        // `max` would emulate pointer authentication, which is slow.
+        (Accel::Tcg, Arch::Aarch64) => "cortex-a57",
+    };
+    (machine, cpu)
+}
+
 struct Arguments(Vec<String>);
 
 impl Arguments {
@@ -76,23 +95,16 @@ impl Arguments {
     }
 
     fn processor(&mut self, vm: &Vm, accel: Accel) {
-        let machine = match (vm.arch, accel) {
-            // graphics=off: SeaBIOS and iPXE talk to the serial port.
-            (Arch::X86_64, _) if vm.display => "q35",
-            (Arch::X86_64, _) => "q35,graphics=off",
-            (Arch::Aarch64, Accel::Kvm) => "virt,gic-version=host",
-            (Arch::Aarch64, Accel::Hvf) => "virt,gic-version=2",
-            (Arch::Aarch64, Accel::Tcg) => "virt,gic-version=3",
-        };
-        let (accel, cpu) = match (accel, vm.arch) {
-            (Accel::Kvm, _) => ("kvm", "host"),
-            (Accel::Hvf, _) => ("hvf", "host"),
-            (Accel::Tcg, Arch::X86_64) => ("tcg,thread=multi", "max"),
-            // `max` would emulate pointer authentication, which is slow.
-            (Accel::Tcg, Arch::Aarch64) => ("tcg,thread=multi", "cortex-a57"),
-        };
+        let (machine, cpu) = processor(vm.arch, accel, vm.display);
         self.pair("-machine", machine);
-        self.pair("-accel", accel);
+        self.pair(
+            "-accel",
+            match accel {
+                Accel::Kvm => "kvm",
+                Accel::Hvf => "hvf",
+                Accel::Tcg => "tcg,thread=multi",
+            },
+        );
         self.pair("-cpu", cpu);
         self.pair("-smp", vm.cpus);
         self.pair("-m", vm.memory_mib);
@@ -230,7 +242,7 @@ fn order(order: Option<u8>) -> String {
 }
 
 /// A path inside a comma-separated option.
-fn value(path: &Path) -> String {
+pub fn value(path: &Path) -> String {
     text(&path.display().to_string())
 }
 

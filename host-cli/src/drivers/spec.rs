@@ -2,7 +2,25 @@
 
 use std::path::PathBuf;
 
-pub use crate::qemu::Arch;
+use clap::ValueEnum;
+
+/// Processor of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Arch {
+    #[value(name = "x86_64", alias = "amd64")]
+    X86_64,
+    #[value(name = "aarch64", alias = "arm64")]
+    Aarch64,
+}
+
+/// Firmware of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Firmware {
+    /// SeaBIOS and the iPXE of the network card's ROM
+    Bios,
+    /// OVMF or AAVMF, whose own driver boots by PXE
+    Uefi,
+}
 
 /// One machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +127,38 @@ pub struct Files {
     pub pid: PathBuf,
     /// A port that the guest finds as /dev/virtio-ports/bootjack.control, for a machine that is frozen and thawed.
     pub control: Option<PathBuf>,
+}
+
+impl Arch {
+    /// The processor of this computer, if it is one of these.
+    pub fn of_host() -> Option<Self> {
+        Self::from_str(std::env::consts::ARCH, false).ok()
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Aarch64 => "aarch64",
+        }
+    }
+
+    /// The name of its QEMU.
+    pub fn qemu(self) -> &'static str {
+        match self {
+            Self::X86_64 => "qemu-system-x86_64",
+            Self::Aarch64 => "qemu-system-aarch64",
+        }
+    }
+}
+
+impl Firmware {
+    /// As a person would write it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Bios => "BIOS",
+            Self::Uefi => "UEFI",
+        }
+    }
 }
 
 impl DiskFormat {

@@ -141,7 +141,8 @@ fn qemu_is_started_as_the_files_say() {
                 .iter()
                 .map(|(name, boot)| (*name, target(arch, boot.clone())));
             for (name, vm) in vms.chain([("kernel", provisioner(arch))]) {
-                let text = crate::qemu::shown(Path::new(arch.qemu()), &qemu::arguments(&vm, accel));
+                let text =
+                    crate::words::shown(Path::new(arch.qemu()), &qemu::arguments(&vm, accel));
                 let file = format!("{}-{}-{name}.sh", driver.as_str(), arch.as_str());
                 golden(&file, &text);
             }
@@ -161,7 +162,7 @@ fn vfkit_is_started_as_the_files_say() {
             Driver::Vfkit.refuses(&vm, Some(Arch::Aarch64)),
             Vec::<&str>::new()
         );
-        let text = crate::qemu::shown(Path::new("vfkit"), &vfkit::arguments(&vm));
+        let text = crate::words::shown(Path::new("vfkit"), &vfkit::arguments(&vm));
         golden(&format!("vfkit-aarch64-{name}.sh"), &text);
     }
 }

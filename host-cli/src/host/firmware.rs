@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::qemu::Arch;
+use crate::drivers::spec::Arch;
 
 /// Directories of descriptors: distributions, Homebrew on either Mac.
 const DESCRIPTORS: [&str; 3] = [

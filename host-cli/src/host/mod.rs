@@ -1,43 +1,17 @@
-//! What this computer has: QEMU, firmware, boot programs, a KVM that works. In: where to look. Out: `HostFacts`, without a
-//! judgement: `plan` says what is missing.
+//! What this computer has: QEMU, firmware, boot programs, a KVM that works. In: where to look. Out: `ArchFacts`, without a
+//! judgement: `lab::plan` says what is missing.
 
 mod firmware;
+pub mod smoke;
 
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cli::AccelChoice;
+use crate::drivers::spec::Arch;
 use crate::output::io_reason;
 use crate::process;
-use crate::qemu::{self, Arch, Firmware};
-
-/// The facts a plan for one machine is made from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostFacts {
-    /// Whether this is Linux, whose kernel has network namespaces.
-    pub linux: bool,
-    pub cpus: usize,
-    /// Home of relative paths.
-    pub current_dir: PathBuf,
-    /// The user's directory for state that is not in a checkout.
-    pub state_dir: PathBuf,
-    /// A directory with a short name.
-    pub runtime_dir: PathBuf,
-    /// This is a checkout of Bootjack.
-    pub checkout: bool,
-    pub qemu: Option<PathBuf>,
-    pub bootjackd: Option<PathBuf>,
-    pub ssh: bool,
-    /// QEMU's network card ROM with iPXE for BIOS.
-    pub rom: Option<PathBuf>,
-    /// UEFI code and the template of its variables.
-    pub uefi: Option<(PathBuf, PathBuf)>,
-    pub kvm: Kvm,
-    /// A directory of the distribution with network boot programs.
-    pub programs: Option<PathBuf>,
-}
 
 /// Whether KVM runs the guest's instructions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,9 +89,6 @@ const AAVMF: [(&str, &str); 5] = [
     ),
 ];
 
-/// Where distributions put network boot programs.
-const PROGRAMS: [&str; 2] = ["/usr/lib/ipxe", "/usr/share/ipxe"];
-
 /// Directories beyond the PATH in which programs are found.
 const PROGRAM_DIRS: [&str; 5] = [
     "/usr/sbin",
@@ -130,34 +101,6 @@ const PROGRAM_DIRS: [&str; 5] = [
 /// How long the test guest may take to its first octet, QEMU's start included, and from there to its last.
 const SMOKE_START: Duration = Duration::from_secs(5);
 const SMOKE_RUN: Duration = Duration::from_millis(1500);
-
-/// Looks; starts a test guest for a moment if KVM is worth a try.
-pub async fn probe(arch: Arch, firmware: Firmware, accel: AccelChoice) -> HostFacts {
-    let current_dir = std::env::current_dir().unwrap_or_default();
-    let qemu = find_program(arch.qemu());
-    let kvm = match (&qemu, accel) {
-        (Some(qemu), AccelChoice::Auto | AccelChoice::Kvm) => try_kvm(qemu, arch).await,
-        _ => Kvm::NotTried,
-    };
-    HostFacts {
-        linux: cfg!(target_os = "linux"),
-        cpus: std::thread::available_parallelism().map_or(1, usize::from),
-        state_dir: state_dir(),
-        runtime_dir: directory_variable("XDG_RUNTIME_DIR").unwrap_or_else(std::env::temp_dir),
-        checkout: current_dir.join("host-cli/Cargo.toml").is_file(),
-        bootjackd: beside_this_program("bootjackd").or_else(|| find_program("bootjackd")),
-        ssh: find_program("ssh").is_some() && find_program("ssh-keygen").is_some(),
-        rom: first_file(ROMS),
-        uefi: match (arch, firmware) {
-            (_, Firmware::Bios) => None,
-            (arch, _) => uefi(arch),
-        },
-        programs: PROGRAMS.iter().map(PathBuf::from).find(|dir| dir.is_dir()),
-        current_dir,
-        qemu,
-        kvm,
-    }
-}
 
 /// What there is for machines of one processor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,12 +115,13 @@ pub struct ArchFacts {
     pub native: Kvm,
 }
 
-/// Looks for what machines of this processor need; starts a test guest for a moment if KVM is worth a try.
-pub async fn look(arch: Arch, accel: AccelChoice) -> ArchFacts {
+/// Looks for what machines of this processor need; starts a test guest for a moment if KVM is worth a try
+/// and it is `wanted`.
+pub async fn look(arch: Arch, wanted: bool) -> ArchFacts {
     let qemu = find_program(arch.qemu());
-    let native = match (&qemu, accel) {
-        (Some(_), AccelChoice::Auto | AccelChoice::Kvm) if cfg!(target_os = "macos") => hvf(arch),
-        (Some(qemu), AccelChoice::Auto | AccelChoice::Kvm) => try_kvm(qemu, arch).await,
+    let native = match (&qemu, wanted) {
+        (Some(_), true) if cfg!(target_os = "macos") => hvf(arch),
+        (Some(qemu), true) => try_kvm(qemu, arch).await,
         _ => Kvm::NotTried,
     };
     ArchFacts {
@@ -246,15 +190,12 @@ async fn try_kvm(qemu: &Path, arch: Arch) -> Kvm {
     let image = Forgotten(std::env::temp_dir().join(name));
     // Never through a link that somebody else has put there.
     let file = File::options().write(true).create_new(true).open(&image.0);
-    if let Err(error) = file.and_then(|mut file| file.write_all(&qemu::smoke_image(arch))) {
+    if let Err(error) = file.and_then(|mut file| file.write_all(&smoke::image(arch))) {
         let file = image.0.display();
         return Kvm::No(format!("no test guest in {file}: {}", io_reason(&error)));
     }
-    let arguments = qemu::smoke_arguments(arch, &image.0);
-    let awaited = [
-        (qemu::SMOKE_STARTED, SMOKE_START),
-        (qemu::SMOKE_DONE, SMOKE_RUN),
-    ];
+    let arguments = smoke::arguments(arch, &image.0);
+    let awaited = [(smoke::STARTED, SMOKE_START), (smoke::DONE, SMOKE_RUN)];
     let seen = process::await_octets(qemu, &arguments, &awaited).await;
     match seen {
         Ok(2) => Kvm::Works,
@@ -279,19 +220,6 @@ impl Drop for Forgotten {
 pub fn beside_this_program(name: &str) -> Option<PathBuf> {
     let file = std::env::current_exe().ok()?.parent()?.join(name);
     file.is_file().then_some(file)
-}
-
-/// As the XDG base directories say; in the home directory without them.
-fn state_dir() -> PathBuf {
-    directory_variable("XDG_STATE_HOME")
-        .or_else(|| Some(directory_variable("HOME")?.join(".local/state")))
-        .unwrap_or_else(std::env::temp_dir)
-        .join("bootjack")
-}
-
-fn directory_variable(name: &str) -> Option<PathBuf> {
-    let value = PathBuf::from(std::env::var_os(name)?);
-    (value.is_absolute() && value.is_dir()).then_some(value)
 }
 
 fn first_file<const N: usize>(candidates: [&str; N]) -> Option<PathBuf> {

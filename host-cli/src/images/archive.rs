@@ -11,8 +11,8 @@ use serde::Deserialize;
 use tar::{Archive, Entry};
 
 use super::progress::Progress;
+use crate::drivers::spec::Arch;
 use crate::exit::{Exit, Failure};
-use crate::qemu::Arch;
 
 /// `metadata.json` is small.
 const METADATA_MAX: u64 = 1 << 20;

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 
 use super::digest::Digest;
-use crate::qemu::Arch;
+use crate::drivers::spec::Arch;
 
 /// One image.
 #[derive(Clone, Debug, Deserialize)]

@@ -17,8 +17,8 @@ pub mod store;
 
 use std::path::{Path, PathBuf};
 
+use crate::drivers::spec::Arch;
 use crate::exit::{Exit, Failure};
-use crate::qemu::Arch;
 
 pub use self::format::{Disk, DiskFormat};
 pub use self::store::{Entry, Facts, Store};

@@ -13,11 +13,11 @@ use bootjack_api::v1::{
 use prost_types::value::Kind;
 use tonic::Code;
 
+use super::shipped::PROFILES;
 use crate::apply::plan::{Plan, Terms, plan};
 use crate::apply::send::Sender;
 use crate::client::{self, Server};
 use crate::commands::{artifact, profile};
-use crate::config::PROFILES;
 use crate::exit::{Exit, Failure};
 use crate::labfile::{Lab, Machine};
 use crate::wanted::{Place, Wanted};

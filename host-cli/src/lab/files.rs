@@ -7,6 +7,18 @@ use std::path::{Path, PathBuf};
 
 use crate::exit::{Exit, Failure};
 
+/// Whether all of them are there: said before anything is started.
+pub fn check(sources: &[PathBuf]) -> Result<(), Failure> {
+    let Some(absent) = sources.iter().find(|source| !source.exists()) else {
+        return Ok(());
+    };
+    let text = format!(
+        "provisioner.artifacts of lab.toml: wanted a file or directory, found no {}; deploy/guest/*.sh makes those of the lab's profiles",
+        absent.display()
+    );
+    Err(Failure::new(Exit::Missing, text))
+}
+
 /// All of them, links followed. Of two of one name the last is taken.
 pub fn named(sources: &[PathBuf]) -> Result<BTreeMap<String, PathBuf>, Failure> {
     let mut all = BTreeMap::new();

@@ -3,6 +3,7 @@
 //! In reading order: `open` (the file, the lock) ← `plan` (pure: what is to run) ← `switch`, `provisioner`, `content` (what
 //! bootjackd is to know), `targets` (the machines); `service`, `ssh` (pure: configuration), `report` (who watches).
 
+pub mod consoles;
 pub mod content;
 pub mod files;
 pub mod open;
@@ -13,6 +14,7 @@ pub mod pulls;
 pub mod report;
 pub mod seeds;
 pub mod service;
+mod shipped;
 pub mod ssh;
 pub mod switch;
 pub mod targets;

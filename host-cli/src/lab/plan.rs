@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 
 use super::paths::{LabPaths, PROVISIONER, VmPaths};
 use super::pulls;
+use crate::drivers::spec::Firmware;
 use crate::drivers::spec::{Arch, Boot, Disk, DiskFormat, Files, Link, Nic, Vm};
 use crate::drivers::{Driver, macosvm, qemu, vfkit};
 use crate::exit::{Exit, Failure};
 use crate::host::{ArchFacts, Kvm};
 use crate::images::pull::Wanted;
 use crate::labfile::{BootFrom, Lab, Machine, NetworkKind};
-use crate::qemu::Firmware;
 use crate::vm::boot_order;
 
 /// How one machine is run.
@@ -81,7 +81,7 @@ impl VmPlan {
 
     /// The command line as one could type it, after the file that it names.
     pub fn command_line(&self) -> String {
-        let command = crate::qemu::shown(&self.program, &self.arguments());
+        let command = crate::words::shown(&self.program, &self.arguments());
         match self.driver {
             Driver::Macosvm => {
                 let (file, config) = (self.vm_file(), macosvm::config(&self.vm));
@@ -361,5 +361,8 @@ pub fn known<'a>(lab: &'a Lab, name: &'a str) -> Result<&'a str, Failure> {
 /// The path as it would be typed in this directory.
 pub fn shown(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
-    crate::paths::from_here(path, &here)
+    path.strip_prefix(here)
+        .unwrap_or(path)
+        .display()
+        .to_string()
 }

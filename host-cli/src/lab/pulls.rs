@@ -1,13 +1,13 @@
 //! Where an image comes from that a lab names and this computer does not have: pure. In: the lab, a name, a processor. Out: what is to
 //! be pulled; nothing if nobody says where. The lab's own `[[image]]` goes before the list that comes with bootjack.
 
+use crate::drivers::spec::Arch;
 use crate::exit::Failure;
 use crate::images::catalogue;
 use crate::images::catalogue::Voucher;
 use crate::images::digest::Digest;
 use crate::images::pull::Wanted;
 use crate::labfile::{Lab, LabImage};
-use crate::qemu::Arch;
 
 /// What is to be pulled. Refuses an image of the list that is not there for the processor.
 pub fn wanted(lab: &Lab, name: &str, arch: Arch) -> Result<Option<Wanted>, Failure> {

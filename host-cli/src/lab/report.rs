@@ -60,6 +60,11 @@ impl Report {
         self.line("event", who, what);
     }
 
+    /// A machine said something.
+    pub fn console(&self, who: &str, line: &str) {
+        self.line("console", who, line);
+    }
+
     /// What is waited for, until the next line.
     pub fn waiting(&self, what: &str) {
         if self.is_json || self.is_quiet {
@@ -110,6 +115,7 @@ impl Report {
         let what = match kind {
             "note" => self.style.dim(what),
             "event" => format!("· {what}"),
+            "console" => self.style.dim(&format!("│ {what}")),
             _ => what.to_owned(),
         };
         let _ = writeln!(
@@ -118,7 +124,7 @@ impl Report {
             elapsed.as_secs_f64()
         );
         // What happens meanwhile does not end what is waited for.
-        if let (Some(what), "event") = (waited_for, kind) {
+        if let (Some(what), "event" | "console") = (waited_for, kind) {
             self.waiting(&what);
         }
     }

@@ -133,7 +133,7 @@ pub fn config(lab: &Lab, paths: &LabPaths, port: Option<u16>, bootjack: &Path) -
 
 /// A path for the shell that runs ProxyCommand, in which ssh takes a percent sign for one of its own.
 fn quoted(path: &Path) -> String {
-    crate::qemu::quoted(&path.display().to_string().replace('%', "%%"))
+    crate::words::quoted(&path.display().to_string().replace('%', "%%"))
 }
 
 /// A path as a word of ssh_config(5).

@@ -10,8 +10,8 @@ use super::reader::{Found, Problems, Table};
 use super::{
     BootFrom, Lab, Machine, Network, NetworkKind, Provisioner, ProvisionerKind, Subnet, parse_size,
 };
+use crate::drivers::spec::{Arch, Firmware};
 use crate::lab::paths::PROVISIONER;
-use crate::qemu::{Arch, Firmware};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;

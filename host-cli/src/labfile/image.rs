@@ -2,11 +2,11 @@
 //! that nobody vouches for: whoever gets the file is to have the same disk.
 
 use super::reader::{Found, Problems, Table};
+use crate::drivers::spec::Arch;
 use crate::images::DiskFormat;
 use crate::images::catalogue::{Source, Voucher};
 use crate::images::pull::{check_url, is_safe};
 use crate::images::store::check_name;
-use crate::qemu::Arch;
 
 /// An image that the lab brings along.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ pub use self::check::{derived_mac, derived_uuid};
 pub use self::image::LabImage;
 pub use self::reader::Problem;
 pub use self::size::{parse_size, shown_size};
-use crate::qemu::{Arch, Firmware};
+use crate::drivers::spec::{Arch, Firmware};
 
 /// A lab as its file wants it.
 #[derive(Clone, Debug, PartialEq)]

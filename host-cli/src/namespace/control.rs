@@ -2,7 +2,7 @@
 //! answer to `dial` the connection is that to the machine.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::{IpAddr, Shutdown};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
@@ -112,17 +112,17 @@ impl Client {
         let mut output = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(cannot)?);
         let early = self.stream.buffer().to_vec();
         output.write_all(&early).map_err(cannot)?;
-        let stream = self.stream.into_inner();
+        let mut stream = self.stream.into_inner();
         stream.set_read_timeout(None).map_err(cannot)?;
         let mut there = stream.try_clone().map_err(cannot)?;
         // Not waited for: what a person types has no end.
         std::thread::spawn(move || {
             if let Ok(input) = io::stdin().as_fd().try_clone_to_owned() {
-                let _ = pump(File::from(input), &mut there);
+                let _ = carry(&mut File::from(input), &mut there);
             }
             let _ = there.shutdown(Shutdown::Write);
         });
-        match pump(stream, &mut output) {
+        match carry(&mut stream, &mut output) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             Err(error) => Err(failed(&io_reason(&error))),
@@ -150,14 +150,14 @@ impl Client {
     }
 }
 
-/// From one to the other until the first ends. Not `io::copy`: it has Linux splice a socket into a pipe, which keeps the pipe locked
-/// while nothing comes, and whoever reads it (ssh) waits for ever for what is in it already.
-fn pump(mut from: impl io::Read, to: &mut impl io::Write) -> io::Result<()> {
-    let mut octets = vec![0; 64 << 10];
+/// Octets from one to the other, as they come. Not `io::copy`: on Linux it splices, and splice(2) keeps a pipe locked while it waits
+/// for more, so that who reads at its other end does not get what is in it.
+fn carry(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+    let mut octets = vec![0; 64 * 1024];
     loop {
         match from.read(&mut octets) {
             Ok(0) => return Ok(()),
-            Ok(length) => to.write_all(&octets[..length])?,
+            Ok(read) => to.write_all(&octets[..read])?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
@@ -171,6 +171,25 @@ fn failed(why: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_carried_is_there_before_more_comes() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let (mut reader, mut writer) = io::pipe().unwrap();
+        std::thread::spawn(move || carry(&mut { near }, &mut writer));
+        let (told, heard) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut octet = [0];
+            while reader.read_exact(&mut octet).is_ok() {
+                told.send(octet[0]).unwrap();
+            }
+        });
+        for octet in 0..100 {
+            far.write_all(&[octet]).unwrap();
+            let patience = std::time::Duration::from_secs(60);
+            assert_eq!(heard.recv_timeout(patience), Ok(octet));
+        }
+    }
 
     #[test]
     fn requests_are_what_the_contract_says() {

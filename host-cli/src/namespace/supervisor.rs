@@ -17,15 +17,14 @@ use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
+use super::INTERFACE;
 use super::control::{Answer, LINE_MAX, Request, Status};
 use super::shovel::{Counters, Shovel};
 use crate::cli::NamespaceArgs;
-use crate::config::INTERFACE;
 use crate::exit::{Exit, Failure};
 use crate::network::{self, CableKind, Right};
 use crate::output::io_reason;
 use crate::process::{self, Process};
-use crate::steps::LogLine;
 use crate::switch::{lock, log};
 
 /// For requests to finish and the store to be flushed.
@@ -172,8 +171,13 @@ async fn read_log(lines: impl AsyncRead + Unpin, mut log: File, facts: &Facts) -
     while matches!(lines.read_until(b'\n', &mut line).await, Ok(1..)) {
         let _ = log.write_all(&line);
         let text = String::from_utf8_lossy(&line);
-        match LogLine::parse(&text) {
-            Some(said) if said.is_ready() => {
+        let said = serde_json::from_str::<serde_json::Map<_, _>>(&text).ok();
+        match said {
+            Some(said)
+                if said
+                    .get("message")
+                    .is_some_and(|message| message == "ready") =>
+            {
                 if !facts.is_ready.swap(true, Ordering::Relaxed) {
                     log::line("bootjackd is ready");
                     log::ready();

@@ -34,15 +34,6 @@ pub(super) fn enter() -> Result<Right, Failure> {
     Ok(Right::UserNamespace)
 }
 
-/// A tap that outlives its file descriptor: QEMU opens it by name.
-pub(super) fn make_lan(name: &str, address: Ipv4Addr, prefix: u8) -> Result<(), Failure> {
-    let tap = open_tap(name)?;
-    // SAFETY: the descriptor is open; takes no pointers.
-    checked(unsafe { libc::ioctl(tap.as_raw_fd(), libc::TUNSETPERSIST as _, 1) })
-        .and_then(|()| bring_up_with(name, address, prefix))
-        .map_err(|error| no_rights(&error))
-}
-
 pub(super) fn plug_lan(name: &str, address: Ipv4Addr, prefix: u8) -> Result<Cable, Failure> {
     let cable = match open_tap(name) {
         Ok(tap) => Cable {

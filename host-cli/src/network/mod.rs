@@ -31,11 +31,6 @@ pub fn enter() -> Result<Right, Failure> {
     system::enter()
 }
 
-/// Makes the tap interface that machines are plugged into, up and with this address.
-pub fn make_lan(name: &str, address: Ipv4Addr, prefix: u8) -> Result<(), Failure> {
-    system::make_lan(name, address, prefix)
-}
-
 /// The cable of a network interface of this namespace: what is written arrives at the interface, what the interface sends is
 /// read, a frame at a time. Never blocks. The interface is gone when this is closed.
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
@@ -87,10 +82,6 @@ mod system {
     use crate::exit::{Exit, Failure};
 
     pub(super) fn enter() -> Result<Right, Failure> {
-        Err(elsewhere())
-    }
-
-    pub(super) fn make_lan(_: &str, _: Ipv4Addr, _: u8) -> Result<(), Failure> {
         Err(elsewhere())
     }
 

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::drivers::spec::Arch;
 use crate::exit::{Exit, Failure};
 use crate::output::or_null;
-use crate::qemu::Arch;
 
 /// An archive that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]

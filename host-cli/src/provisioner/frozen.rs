@@ -178,10 +178,10 @@ pub fn key(vm: &Vm, arguments: &[String], program: &Path, others: &[&str]) -> St
 
 /// What QEMU's memory is poured into.
 pub fn save_command(to: &Path, zstd: Option<&Path>) -> String {
-    let to = crate::qemu::quoted(&to.display().to_string());
+    let to = crate::words::quoted(&to.display().to_string());
     match zstd {
         Some(zstd) => {
-            let zstd = crate::qemu::quoted(&zstd.display().to_string());
+            let zstd = crate::words::quoted(&zstd.display().to_string());
             format!("{zstd} -q -f -1 -T0 -o {to}")
         }
         None => format!("cat > {to}"),
@@ -190,10 +190,10 @@ pub fn save_command(to: &Path, zstd: Option<&Path>) -> String {
 
 /// What it is poured out of.
 pub fn load_command(from: &Path, zstd: Option<&Path>) -> String {
-    let from = crate::qemu::quoted(&from.display().to_string());
+    let from = crate::words::quoted(&from.display().to_string());
     match zstd {
         Some(zstd) => {
-            let zstd = crate::qemu::quoted(&zstd.display().to_string());
+            let zstd = crate::words::quoted(&zstd.display().to_string());
             format!("{zstd} -q -d -c {from}")
         }
         None => format!("cat {from}"),

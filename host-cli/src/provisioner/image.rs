@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::drivers::spec::Arch;
 use crate::exit::{Exit, Failure};
-use crate::qemu::Arch;
 
 /// What says that a directory is such an image.
 const DESCRIPTION: &str = "image.json";

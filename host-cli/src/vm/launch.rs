@@ -24,7 +24,7 @@ pub fn launch(
     paths: &VmPaths,
     uuid: &str,
 ) -> Result<State, Failure> {
-    let shown = crate::qemu::shown(program, arguments);
+    let shown = crate::words::shown(program, arguments);
     let script = format!("#!/bin/sh\nexec {shown}\n");
     let file = paths.command_line();
     fs::write(&file, script).map_err(Failure::io("write", &file))?;

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """A QEMU that runs nothing: it holds its pid file, answers on its control socket, and writes what it was told to a console log.
 
-FAKE_QEMU says how it misbehaves: deaf (hears no power button), hung (answers nothing), dies (ends at once, with a complaint)."""
+FAKE_QEMU says how it misbehaves: deaf (hears no power button), hung (answers nothing), dies (ends at once, with a complaint),
+panics (its guest does)."""
 
 import fcntl
 import json
@@ -38,6 +39,8 @@ os.write(pid_file, b"%d\n" % os.getpid())
 console = fields(option("-chardev"))
 with open(console["logfile"], "a") as log:
     log.write("powered on\n")
+    if mood == "panics":
+        log.write("[    1.3] Kernel panic - not syncing: VFS: Unable to mount root fs\n")
 
 
 def end():

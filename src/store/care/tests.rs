@@ -140,9 +140,12 @@ fn an_import_that_is_cut_off_leaves_what_was_there() {
     let number = next_number(&layout).expect("a number");
     // All but the rename that decides.
     std::fs::remove_file(layout.acknowledged()).expect("removed");
-    snapshot::write(&layout.snapshot(number), Some(number), |to| {
-        put(to, b"revision", b"\x0177")
-    })
+    snapshot::write(
+        &layout.snapshot(number),
+        Some(number),
+        &Pace::default(),
+        |to| put(to, b"revision", b"\x0177"),
+    )
     .expect("written");
     Journal::create_beside(&layout.journal(), number).expect("made");
     assert_eq!(held(home.path()), all());

@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
 
-use super::{CareError, failed};
+use super::{CareError, Pace, failed};
 use crate::store::journal;
 use crate::store::layout::{Files, Layout};
 use crate::store::local::Latest;
@@ -181,7 +181,7 @@ fn chain_way(layout: &Layout, files: &Files, acknowledged: Result<u64, String>) 
         let way = snapshot::latest(layout, &chain.journals).and_then(|mut newer| {
             newer.extend(current.records.iter().cloned());
             let mut digest = Content::default();
-            let base = snapshot::base(layout, &chain)?;
+            let base = snapshot::base(layout, &chain, &Pace::default())?;
             snapshot::merge(base, &newer, |key, value| digest.take(key, value))?;
             digest.end(acknowledged.clone()?)
         });

@@ -6,12 +6,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::cli::{BuildArgs, Built};
+use crate::drivers::spec::Arch;
 use crate::exit::{Exit, Failure};
 use crate::lab::paths::Bases;
 use crate::output;
 use crate::process;
 use crate::provisioner::image::{self, Image};
-use crate::qemu::Arch;
 
 /// The recipe, by the names it has below deploy/.
 macro_rules! recipe {

@@ -8,10 +8,10 @@ use oci_spec::image::Arch as ImageArch;
 
 use crate::cli::ContainerArgs;
 use crate::container::{self, Image};
+use crate::drivers::spec::Arch;
 use crate::exit::{Exit, Failure};
 use crate::images::files::write_whole;
 use crate::output;
-use crate::qemu::Arch;
 
 /// Where Linux distributions and macOS keep what certificates are checked against; the first that is there is taken.
 const CERTIFICATES: [&str; 3] = [

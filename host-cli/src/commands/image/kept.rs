@@ -7,12 +7,12 @@ use serde_json::{Value as Json, json};
 
 use crate::cli::{Format, ImportImageArgs, KeptCommand};
 use crate::client::block_on;
+use crate::drivers::spec::Arch;
 use crate::exit::{Exit, Failure};
 use crate::images::progress::Progress;
 use crate::images::store::check_name;
 use crate::images::{Facts, Image, Store, import};
 use crate::output::{self, Style, or_dash};
-use crate::qemu::Arch;
 
 pub fn run(command: KeptCommand, format: Format) -> Result<(), Failure> {
     let store = Store::usual()?;

@@ -7,12 +7,12 @@ use serde_json::{Value as Json, json};
 use super::kept::{as_json, name_of, say_new};
 use crate::cli::{Format, PullArgs};
 use crate::client::block_on;
+use crate::drivers::spec::Arch;
 use crate::exit::{Exit, Failure};
 use crate::images::Store;
 use crate::images::catalogue::{self, Source, Voucher};
 use crate::images::pull::{self, Patience, Wanted};
 use crate::output::{self, Style};
-use crate::qemu::Arch;
 
 pub fn run(store: &Store, args: PullArgs, format: Format) -> Result<(), Failure> {
     let patience = Patience {

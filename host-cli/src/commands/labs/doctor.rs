@@ -6,7 +6,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::leftovers;
-use crate::cli::{AccelChoice, At, Format};
+use crate::cli::{At, Format};
+use crate::drivers::spec::Arch;
 use crate::drivers::{self, Driver};
 use crate::exit::{Exit, Failure};
 use crate::host::{self, ArchFacts, Kvm};
@@ -15,7 +16,6 @@ use crate::lab::paths::Bases;
 use crate::lab::plan;
 use crate::labfile::{NetworkKind, ProvisionerKind};
 use crate::output::{self, Style};
-use crate::qemu::Arch;
 
 /// How a finding is to be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +90,7 @@ async fn look(opened: Option<&Opened>) -> Vec<Finding> {
         None => Arch::of_host().into_iter().collect(),
     };
     for arch in arches {
-        machines(&host::look(arch, AccelChoice::Auto).await, &mut findings);
+        machines(&host::look(arch, true).await, &mut findings);
     }
     for (program, package) in [
         (

@@ -1,7 +1,8 @@
 //! What a plan is made from beside the lab's file: this computer, and the images that it has.
 
-use crate::cli::{AccelChoice, How};
+use crate::cli::How;
 use crate::drivers::Driver;
+use crate::drivers::spec::Arch;
 use crate::drivers::spec::DiskFormat;
 use crate::exit::{Exit, Failure};
 use crate::host::{self, Kvm};
@@ -9,7 +10,6 @@ use crate::images::{self, Image, Store};
 use crate::lab::open::Opened;
 use crate::lab::plan::{Facts, FoundImage, arches};
 use crate::lab::pulls;
-use crate::qemu::Arch;
 
 /// Looks at this computer for what the lab's machines want.
 pub async fn look(opened: &Opened, store: &Store, how: &How) -> Result<Facts, Failure> {
@@ -18,12 +18,12 @@ pub async fn look(opened: &Opened, store: &Store, how: &How) -> Result<Facts, Fa
         ..Facts::default()
     };
     // What is not asked for is not tried.
-    let accel = match how.driver {
-        None | Some(Driver::QemuKvm | Driver::QemuHvf) => AccelChoice::Auto,
-        Some(_) => AccelChoice::Tcg,
+    let native = match how.driver {
+        None | Some(Driver::QemuKvm | Driver::QemuHvf) => true,
+        Some(Driver::QemuTcg | Driver::Vfkit | Driver::Macosvm) => false,
     };
     for arch in arches(&opened.lab) {
-        let found = host::look(arch, accel).await;
+        let found = host::look(arch, native).await;
         if let (Some(driver), Kvm::No(reason)) = (how.driver, &found.native) {
             let text = format!(
                 "{} cannot be used: {reason}; leave --driver out for emulation",

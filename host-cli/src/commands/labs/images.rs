@@ -1,13 +1,13 @@
 //! Images that a lab's machines want and that are not here: got before anything of the lab is touched, so that a download that
 //! fails, or takes an hour, leaves the lab as it is and keeps nobody from it.
 
+use crate::drivers::spec::Arch;
 use crate::exit::Failure;
 use crate::images::Store;
 use crate::images::pull::{self, Patience, Wanted};
 use crate::lab::open::Opened;
 use crate::lab::plan::Facts;
 use crate::lab::report::Report;
-use crate::qemu::Arch;
 
 /// Those that these machines, or all without names, are to be made from: a machine that has its disk wants none.
 pub fn lacking<'a>(

@@ -43,7 +43,11 @@ mod tests {
 
     #[test]
     fn the_templates_are_labs() {
-        for text in [PAIR, QUICK] {
+        let tries = [
+            include_str!("../../../../deploy/lab/try-x86_64.toml"),
+            include_str!("../../../../deploy/lab/try-aarch64.toml"),
+        ];
+        for text in [PAIR, QUICK].into_iter().chain(tries) {
             let read = crate::labfile::read(text, std::path::Path::new("/home/me/demo"));
             assert!(!read.unwrap().vms.is_empty());
         }

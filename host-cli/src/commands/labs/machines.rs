@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::cli::{At, NewMachine};
 use crate::client;
+use crate::drivers::spec::Firmware;
 use crate::exit::{Exit, Failure};
 use crate::images::Store;
 use crate::images::files::write_whole;
@@ -15,7 +16,6 @@ use crate::lab::report::Report;
 use crate::lab::{plan, provisioner, ssh};
 use crate::labfile::edit::{self, Word};
 use crate::labfile::{Lab, Machine};
-use crate::qemu::Firmware;
 use crate::vm;
 
 /// Writes a machine into the file.

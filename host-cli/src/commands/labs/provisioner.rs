@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::shell;
 use crate::cli::{
-    At, ContainerCommand, DownArgs, Format, GraceArgs, How, LogsArgs, ProvisionerCommand, UpArgs,
+    At, ConsoleView, ContainerCommand, DownArgs, Format, GraceArgs, How, LogsArgs,
+    ProvisionerCommand, UpArgs,
 };
 use crate::client;
 use crate::exit::{Exit, Failure};
@@ -22,9 +23,9 @@ use crate::labfile::ProvisionerKind;
 use crate::output;
 use crate::process;
 use crate::provisioner::container::{Archive, Status};
-use crate::qemu::quoted;
 use crate::server::Server;
 use crate::vm;
+use crate::words::quoted;
 
 /// Does it.
 pub fn run(at: At, command: ProvisionerCommand) -> Result<(), Failure> {
@@ -48,6 +49,9 @@ fn start(at: At, how: How) -> Result<(), Failure> {
         names: vec![PROVISIONER.to_owned()],
         wait: None,
         timeout: std::time::Duration::ZERO,
+        console: ConsoleView::None,
+        firmware: None,
+        profile: None,
         how,
         dry_run: false,
     })

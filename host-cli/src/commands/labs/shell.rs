@@ -15,7 +15,7 @@ pub fn run(at: &At, name: &str, command: &[String]) -> Result<(), Failure> {
     check_reachable(&opened, name)?;
     arguments.extend(["--".to_owned(), name.to_owned()]);
     // ssh hands the words on as one line for a shell there; quoted, they arrive as they were typed here.
-    arguments.extend(command.iter().map(|word| crate::qemu::quoted(word)));
+    arguments.extend(command.iter().map(|word| crate::words::quoted(word)));
     Err(process::become_program("ssh", &arguments))
 }
 

@@ -2,8 +2,10 @@
 
 use super::images;
 use crate::cli::UpArgs;
-use crate::exit::Failure;
+use crate::drivers::spec::{Arch, Firmware};
+use crate::exit::{Exit, Failure};
 use crate::images::Store;
+use crate::lab::consoles::Consoles;
 use crate::lab::content::{self, Secrets};
 use crate::lab::open::{self, Opened};
 use crate::lab::plan::{self, VmPlan};
@@ -12,15 +14,16 @@ use crate::lab::report::Report;
 use crate::lab::targets::{self, Started};
 use crate::lab::timeline::Timeline;
 use crate::lab::{files, provisioner, ssh, switch};
-use crate::labfile::{NetworkKind, ProvisionerKind};
+use crate::labfile::{BootFrom, Lab, Machine, NetworkKind, ProvisionerKind};
 use crate::output;
 
 /// Brings it up.
 pub fn run(args: &UpArgs) -> Result<(), Failure> {
-    let opened = open::open(&args.at.lab)?;
+    let mut opened = open::open(&args.at.lab)?;
     for name in &args.names {
         plan::known(&opened.lab, name)?;
     }
+    otherwise(args, &mut opened.lab)?;
     let report = super::report(args.at.format());
     super::runtime()?.block_on(up(args, &opened, &report))?;
     report.still();
@@ -41,6 +44,7 @@ async fn up(args: &UpArgs, opened: &Opened, report: &Report) -> Result<(), Failu
             output::say(&format!("# {}", images::shown(key, wanted)))?;
         }
     } else {
+        files::check(&opened.lab.provisioner.artifacts)?;
         images::bring(opened, &store, &mut facts, &args.names, report).await?;
     }
     let mut vms = plan::targets(&opened.lab, &opened.paths, &facts)?;
@@ -49,12 +53,16 @@ async fn up(args: &UpArgs, opened: &Opened, report: &Report) -> Result<(), Failu
         return dry_run(&host, &vms);
     }
     let lock = super::lock(opened, "up", report)?;
+    if args.firmware.is_some() || args.profile.is_some() {
+        refuse_running(&vms)?;
+    }
     network(opened, report)?;
     let keys = ssh::keys(opened).await?;
     provisioner::up(opened, &host, &keys, &store, report).await?;
     supply(opened, &keys, report).await?;
     let server = provisioner::server(opened)?;
     let timeline = Timeline::begin(&server).await?;
+    let consoles = Consoles::begin(&vms);
     for vm in &vms {
         start(vm, opened, &keys, &store, report).await?;
     }
@@ -66,7 +74,52 @@ async fn up(args: &UpArgs, opened: &Opened, report: &Report) -> Result<(), Failu
     tokio::select! {
         waited = super::wait::all(opened, &vms, until, args.timeout, report) => waited,
         never = timeline.tell(&server, report) => never,
+        failed = consoles.tell(args.console, report) => failed.map(|never| match never {}),
     }
+}
+
+/// A machine that runs is not made another.
+fn refuse_running(vms: &[VmPlan]) -> Result<(), Failure> {
+    for vm in vms {
+        let name = &vm.vm.name;
+        if crate::vm::state(&vm.paths, &vm.vm.uuid)?.is_up() {
+            let text = format!(
+                "{name} runs already, and --firmware and --profile are for its start; stop it first: bootjack vm stop {name}"
+            );
+            return Err(Failure::new(Exit::Conflict, text));
+        }
+    }
+    Ok(())
+}
+
+/// What was typed wins over the lab's file.
+fn otherwise(args: &UpArgs, lab: &mut Lab) -> Result<(), Failure> {
+    if args.firmware.is_none() && args.profile.is_none() {
+        return Ok(());
+    }
+    let named = |vm: &&mut Machine| args.names.is_empty() || args.names.contains(&vm.name);
+    for vm in lab.vms.iter_mut().filter(named) {
+        let refused = |why: &str| Failure::new(Exit::Usage, format!("{} {why}", vm.name));
+        match args.firmware {
+            Some(Firmware::Bios) if vm.arch == Arch::Aarch64 => {
+                return Err(refused(
+                    "is an aarch64 machine, which has no BIOS; leave --firmware out",
+                ));
+            }
+            Some(firmware) => vm.firmware = firmware,
+            None => {}
+        }
+        match &args.profile {
+            Some(_) if !vm.boot.contains(&BootFrom::Net) => {
+                return Err(refused(
+                    "never boots from the network, and a profile is for those that do; name others, or add \"net\" to its boot in lab.toml",
+                ));
+            }
+            Some(profile) => vm.profile = Some(profile.clone()),
+            None => {}
+        }
+    }
+    Ok(())
 }
 
 /// What machines are plugged into, as far as it is ours to make.

@@ -2,7 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::qemu::{Arch, Firmware};
+use crate::drivers::spec::{Arch, Firmware};
 
 /// The machine that a box makes.
 #[derive(Clone, Debug, PartialEq, Eq)]

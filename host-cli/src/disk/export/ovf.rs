@@ -137,7 +137,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::qemu::{Arch, Firmware};
+    use crate::drivers::spec::{Arch, Firmware};
 
     #[test]
     fn what_stands_in_names_stays_text() {

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::client::block_on;
+use crate::drivers::spec::{Arch, Firmware};
 use crate::images::{Facts, Image, import};
-use crate::qemu::{Arch, Firmware};
 
 fn machine() -> Machine {
     Machine {

@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::machine::Machine;
 use super::{ovf, vmx};
+use crate::drivers::spec::{Arch, Firmware};
 use crate::exit::{Exit, Failure};
-use crate::qemu::{Arch, Firmware};
 
 /// What runs a box.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

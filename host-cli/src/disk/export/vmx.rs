@@ -1,7 +1,7 @@
 //! The configuration of a machine for VMware Fusion and Workstation: lines of `key = "value"`.
 
 use super::machine::Machine;
-use crate::qemu::{Arch, Firmware};
+use crate::drivers::spec::{Arch, Firmware};
 
 /// Its disk is an NVMe drive: both processors' machines have that, and so have the kernels of all distributions, those for clouds
 /// included. The serial port is the console of most images, and is kept in a file.

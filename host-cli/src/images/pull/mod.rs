@@ -22,8 +22,8 @@ use super::catalogue::{Listed, Source, Voucher};
 use super::digest::{Algorithm, Digest, hex};
 use super::format::DiskFormat;
 use super::{Facts, Image, Store, checksums, import};
+use crate::drivers::spec::Arch;
 use crate::exit::{Exit, Failure};
-use crate::qemu::Arch;
 
 /// What is to be got.
 #[derive(Clone, Debug)]

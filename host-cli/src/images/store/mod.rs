@@ -31,9 +31,9 @@ use self::lock::Lock;
 use self::temporary::Temporary;
 use super::Image;
 use super::digest::Digest;
+use crate::drivers::spec::Arch;
 use crate::exit::{Exit, Failure};
 use crate::lab::paths::Bases;
-use crate::qemu::Arch;
 
 /// The store's directory.
 #[derive(Clone, Debug)]

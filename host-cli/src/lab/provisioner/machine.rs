@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::client::{self, Place, Server};
+use crate::drivers::spec::Arch;
 use crate::drivers::spec::DiskFormat;
 use crate::exit::{Exit, Failure};
 use crate::host;
@@ -21,7 +22,6 @@ use crate::provisioner::gate::Gate;
 use crate::provisioner::image::{self, Image};
 use crate::provisioner::machine::{API_PORT, Container, SSH_PORT, Wanted, machine};
 use crate::provisioner::{served, tls};
-use crate::qemu::Arch;
 use crate::qmp::{self, Qmp};
 use crate::seed::cloud_init::{self, HostKey, ProvisionerSeed, WAN_ADDRESS, WAN_RESOLVER};
 use crate::seed::iso::Entry;

@@ -35,7 +35,7 @@ impl Plan {
             "# {}\n{}\n# provisioner: bootjackd in a network namespace\n{}",
             self.config_file.display(),
             self.config,
-            crate::qemu::shown(std::path::Path::new("bootjack"), &self.arguments)
+            crate::words::shown(std::path::Path::new("bootjack"), &self.arguments)
         )
     }
 }
