@@ -7,7 +7,8 @@
 #   make build               the programs, in target/release
 #   make install             the programs, their manual, the unit and its user; after make build (PREFIX, DESTDIR)
 #   make installer           kernel and initramfs of the profile disk-image, in target/installer (ARCH=aarch64)
-#   make image               bootjackd as a container image, target/image/bootjackd.tar, without a container engine
+#   make image               bootjackd as a container image, target/image/bootjackd.tar, without a container engine (ARCH=aarch64:
+#                            for the other architecture, target/image/bootjackd-aarch64.tar)
 #   make provisioner         the image of the lab's provisioner, where `bootjack up` looks for it
 #   make bench               how fast it is: DHCP's steps, DHCP, the API and TFTP beside others (BENCH_ROUNDS, BENCH_SECONDS, BENCH_SIZES)
 
@@ -60,16 +61,19 @@ installer:
 	deploy/packages.sh build lab
 	deploy/installer/build.sh target/installer/$(ARCH) $(ARCH)
 
-# A program that needs no libraries, and boot programs for machines of both architectures.
+# A program that needs no libraries, and boot programs for machines of both architectures. Without ARCH it is for this machine.
+IMAGE_ARCH := $(if $(filter file,$(origin ARCH)),$(shell uname -m),$(ARCH))
+IMAGE_TAR := target/image/bootjackd$(if $(filter $(IMAGE_ARCH),$(shell uname -m)),,-$(IMAGE_ARCH)).tar
+
 image: packages-build
 	deploy/packages.sh lab
 	for arch in x86_64 aarch64; do ipxe/programs.sh "target/image/programs/$$arch" "$$arch"; done
 	mkdir -p target/image/ipxe
 	cp target/image/programs/*/*.efi target/image/programs/*/*.kpxe target/image/ipxe/
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $$(uname -m)-unknown-linux-gnu --package bootjackd
+	deploy/static.sh $(IMAGE_ARCH)
 	cargo build --release --package bootjack
-	target/release/bootjack image container --program target/$$(uname -m)-unknown-linux-gnu/release/bootjackd \
-		--arch $$(uname -m) --boot-programs target/image/ipxe --to target/image/bootjackd.tar
+	target/release/bootjack image container --program target/$(IMAGE_ARCH)-unknown-linux-gnu/release/bootjackd \
+		--arch $(IMAGE_ARCH) --boot-programs target/image/ipxe --to $(IMAGE_TAR)
 
 provisioner: packages-build
 	deploy/packages.sh lab
@@ -98,8 +102,8 @@ test-needs:
 	deploy/unpack.sh target/test/etcd etcd-server etcd-client
 	for arch in x86_64 aarch64; do deploy/guest/tiny.sh "target/guest/tiny-$$arch" "$$arch" || exit 1; done
 	deploy/guest/debian.sh target/guest/debian-x86_64 x86_64
-	deploy/guest/cloud.sh target/guest/cloud-x86_64 target/guest/debian-x86_64
 	deploy/guest/disk.sh target/guest/disk-x86_64
+	deploy/as-root.sh deploy/guest/cloud.sh target/guest/cloud-x86_64
 	deploy/provisioner/build.sh target/provisioner/$$(uname -m)
 	deploy/installer/build.sh target/installer/x86_64 x86_64
 	ipxe/programs.sh target/ipxe all

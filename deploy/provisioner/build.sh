@@ -40,6 +40,9 @@ dropped="arch/x86/kvm drivers/block/drbd drivers/net/ethernet/mellanox drivers/c
 # What the root file system is found in before its modules are there.
 early="virtio_pci virtio_mmio virtio_blk ext4 crc32c_generic isofs"
 
+# MiB that are needed while it is made.
+room=3072
+
 case $# in 1 | 2) ;; *) fail "wanted OUT_DIR [x86_64|aarch64], got $# arguments" ;; esac
 arch=${2:-$(uname -m)}
 [ "$arch" != arm64 ] || arch=aarch64
@@ -87,6 +90,10 @@ else
     mode=unshare
     as_root=(unshare --user --map-auto --map-root-user --fork)
 fi
+
+# The tree, its archive and the disk at once.
+free=$(df --output=avail -m "$out" | tail -n 1)
+[ "$free" -ge "$room" ] || fail "wanted $room MiB free in $out, got $((free)); make room, or name another directory"
 
 # A release may have one of them inside another package.
 included=""

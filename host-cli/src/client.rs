@@ -16,6 +16,8 @@ use crate::output::io_reason;
 use crate::refusal;
 pub use crate::server::{Place, Server};
 
+/// From the connection to the end of the handshake, which takes an emulated machine a second.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -66,12 +68,15 @@ async fn connection(server: &Server, timeout: Duration) -> Result<Connection, Fa
             Failure::new(Exit::Invalid, text)
         })?;
     }
-    let channel = endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(timeout)
-        .connect()
-        .await
-        .map_err(|error| unreachable(server, &error))?;
+    let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(timeout);
+    // Of connecting, that timeout knows the first half alone: a machine that stands still takes connections, and says nothing.
+    let channel = match tokio::time::timeout(HANDSHAKE_TIMEOUT, endpoint.connect()).await {
+        Ok(connected) => connected.map_err(|error| unreachable(server, &error))?,
+        Err(_) => {
+            let text = format!("bootjackd at {server} does not answer");
+            return Err(Failure::new(Exit::Service, text));
+        }
+    };
     Ok(InterceptedService::new(channel, bearer))
 }
 

@@ -143,12 +143,34 @@ impl Failure {
                 _ => Exit::Failed,
             };
             let why = crate::output::io_reason(&error);
+            let next = match is_full(&error) {
+                true => room(&path),
+                false => String::new(),
+            };
             Self::new(
                 exit,
-                format!("cannot {could_not} {}: {why}", path.display()),
+                format!("cannot {could_not} {}: {why}{next}", path.display()),
             )
         }
     }
+}
+
+/// Whether a file system, or what this user may have of it, is full.
+fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
+}
+
+/// What to do about it.
+fn room(path: &std::path::Path) -> String {
+    let dir = path.parent().unwrap_or(path);
+    let free = crate::images::files::free(dir).map_or(String::new(), |free| {
+        format!(" ({} are free)", crate::output::size(free))
+    });
+    format!(
+        "; make room in {}{free}, and run the same command again",
+        dir.display()
+    )
 }
 
 impl fmt::Display for Failure {

@@ -294,9 +294,10 @@ kind = "namespace"
 programs = "@ipxe@"
 [[vm]]
 name = "edge"
+firmware = "bios"
 image = "debian-cloud"
 user_data = "user-data.yaml"
-disk = "2GiB"
+disk = "3GiB"
 memory = "512MiB"
 "#;
 
@@ -315,7 +316,7 @@ fn a_machine_starts_from_an_image_of_the_store_and_is_who_the_lab_says() {
     let script =
         "hostname; cat /etc/motd /sys/class/block/vda/size; ip -4 -o addr show scope global";
     let (stdout, _) = lab.works(&["exec", "edge", "--", "sh", "-c", script]);
-    let sectors = (2_u64 << 30) / 512;
+    let sectors = (3_u64 << 30) / 512;
     let begin = format!("edge\nthe owner's own\n{sectors}\n");
     assert!(stdout.starts_with(&begin), "{stdout}");
     assert!(stdout.contains("inet 198.18.0.10/24"), "{stdout}");

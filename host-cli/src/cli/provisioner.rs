@@ -31,6 +31,12 @@ pub enum ProvisionerCommand {
         how: How,
     },
 
+    /// Have bootjackd run by lab.toml as it is now, and the machine below it go on: container reload, or for a namespace restart
+    Reload {
+        #[command(flatten)]
+        how: How,
+    },
+
     /// Show what it runs on, and whether bootjackd answers
     Status,
 
@@ -51,8 +57,8 @@ pub enum ProvisionerCommand {
 pub enum ContainerCommand {
     /// Put an image in the place of the one there is, and start it
     ///
-    /// Any docker or OCI archive will do, compressed or not. It is there until the provisioner starts anew: what lab.toml names is
-    /// loaded then.
+    /// Any docker or OCI archive will do, compressed or not. A copy of it is kept, and every start takes that until the one that
+    /// lab.toml names is loaded again: by this without FILE, or by reload. One that does not run is replaced by the one before.
     Load {
         /// The archive; without it, the one that lab.toml names
         #[arg(value_name = "FILE")]

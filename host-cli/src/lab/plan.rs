@@ -61,6 +61,8 @@ pub struct Facts {
     pub images: BTreeMap<(String, Arch), FoundImage>,
     /// Those of them that are not here and can be had.
     pub pulls: BTreeMap<(String, Arch), Wanted>,
+    /// The cloud image that the provisioner is to be made from, where that is what the file names.
+    pub provisioner: Option<FoundImage>,
     /// What is to run them, whatever there is.
     pub driver: Option<Driver>,
 }
@@ -296,7 +298,7 @@ fn firmware(
 }
 
 impl Facts {
-    fn arch(&self, arch: Arch) -> Option<&ArchFacts> {
+    pub fn arch(&self, arch: Arch) -> Option<&ArchFacts> {
         self.arches.iter().find(|found| found.arch == arch)
     }
 }

@@ -31,7 +31,12 @@ pub enum Started {
 /// Starts the machine if it does not run.
 pub async fn start(plan: &VmPlan, store: &Store, report: &Report) -> Result<Started, Failure> {
     let (vm, paths) = (&plan.vm, &plan.paths);
-    if vm::state(paths, &vm.uuid)?.is_up() {
+    let state = vm::state(paths, &vm.uuid)?;
+    if state.is_up() {
+        if vm::room::is_wanting(&state) {
+            vm::room::go_on(&vm.name, paths)?;
+            report.done(&vm.name, "goes on: there is room for its disk again");
+        }
         return Ok(match is_as_started(plan) {
             true => Started::Already,
             false => Started::NeedsRestart,
@@ -81,6 +86,13 @@ pub fn note(plan: &VmPlan) -> Result<(), Failure> {
         // Its log goes on from one power-on to the next.
         "console_start": fs::metadata(plan.paths.console_log()).map_or(0, |log| log.len()),
     });
+    write_whole(&plan.paths.record(), format!("{record:#}\n"))
+}
+
+/// Notes that a machine runs as this plan has it by now, without having been started anew.
+pub fn note_change(plan: &VmPlan) -> Result<(), Failure> {
+    let mut record = record(&plan.paths);
+    record["arguments"] = json!(plan.arguments());
     write_whole(&plan.paths.record(), format!("{record:#}\n"))
 }
 

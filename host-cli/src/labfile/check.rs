@@ -155,6 +155,7 @@ fn provisioner(
         kind: ProvisionerKind::Vm,
         address: network.subnet.host(1),
         image: PROVISIONER.to_owned(),
+        user_data: None,
         container: None,
         cpus: 2,
         memory_mib: 1024,
@@ -174,6 +175,12 @@ fn provisioner(
     ];
     if let Some(kind) = table.word("kind", &kinds) {
         wanted.kind = kind.value;
+        if kind.value == ProvisionerKind::Namespace && network.kind != NetworkKind::Switch {
+            kind.wrong(
+                problems,
+                "a namespace is plugged into the lab's own switch alone; leave network.kind out, or have a vm",
+            );
+        }
     }
     let address = table
         .string("address")
@@ -185,6 +192,14 @@ fn provisioner(
         wanted.image = image.value;
     }
     let file = |found: Found<String>| directory.join(found.value);
+    let user_data = table.string("user_data");
+    if let (Some(user_data), ProvisionerKind::Namespace) = (&user_data, wanted.kind) {
+        user_data.wrong(
+            problems,
+            "has no meaning for kind = \"namespace\": there is no machine to be given it",
+        );
+    }
+    wanted.user_data = user_data.map(file);
     wanted.container = table.string("container").map(file);
     wanted.profiles = table.string("profiles").map(file);
     let programs = table.string("programs");
@@ -694,6 +709,22 @@ profle = "x"
         let problems = file(6).unwrap_err();
         assert!(
             problems[0].contains("192.0.2.0/28, has no address left for n5;"),
+            "{problems:?}"
+        );
+    }
+
+    #[test]
+    fn a_namespace_is_on_no_bridge_and_has_no_user_data() {
+        let problems = read(
+            "version = 1\n[network]\nkind = \"bridge\"\nbridge = \"br0\"\n[provisioner]\nkind = \"namespace\"\nuser_data = \"x\"\n",
+        );
+        let problems = problems.unwrap_err();
+        assert!(
+            problems[0].starts_with("line 6, provisioner.kind: a namespace is plugged into"),
+            "{problems:?}"
+        );
+        assert!(
+            problems[1].starts_with("line 7, provisioner.user_data: has no meaning"),
             "{problems:?}"
         );
     }

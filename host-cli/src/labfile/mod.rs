@@ -64,6 +64,8 @@ pub struct Provisioner {
     pub address: Ipv4Addr,
     /// Name or file of its image.
     pub image: String,
+    /// cloud-init's user-data for it, beside what the lab needs.
+    pub user_data: Option<PathBuf>,
     /// The archive of the container image to run; without it, that of the image is made or found.
     pub container: Option<PathBuf>,
     pub cpus: u32,

@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 
 use crate::drivers::spec::Vm;
 use crate::exit::{Exit, Failure};
-use crate::images::files::write_whole;
+use crate::images::files::{free, write_whole};
 use crate::lab::paths::VmPaths;
+use crate::output::size;
 use crate::process;
 use crate::qmp::{Qmp, QmpError};
 use crate::seed::digest;
@@ -101,7 +102,10 @@ impl Frozen {
                     let why = state["error-desc"]
                         .as_str()
                         .unwrap_or("qemu does not say why");
-                    return Err(failed(why.to_owned()));
+                    // Most often there is no room, and QEMU does not know.
+                    let free = free(&paths.dir).map_or_else(|| "?".to_owned(), size);
+                    let dir = paths.dir.display();
+                    return Err(failed(format!("{why}; {free} are free in {dir}")));
                 }
                 _ if Instant::now() > until => {
                     return Err(failed(format!(
@@ -118,16 +122,18 @@ impl Frozen {
             fs::File::open(&self.disk)?.sync_all()?;
             fs::File::open(&self.memory)?.sync_all()
         });
-        copied.map_err(Failure::io("copy", &disk))
+        copied.map_err(Failure::io("write", &self.disk))
     }
 
     /// Puts the root disk back as it was; answers the command whose output a new QEMU has its memory from.
     pub fn load(&self, paths: &VmPaths, zstd: Option<&Path>) -> Result<String, Failure> {
         let disk = paths.disk();
         let new = disk.with_extension("new");
-        fs::copy(&self.disk, &new)
-            .and_then(|_| fs::rename(&new, &disk))
-            .map_err(Failure::io("write", &disk))?;
+        let put = fs::copy(&self.disk, &new).and_then(|_| fs::rename(&new, &disk));
+        put.map_err(|error| {
+            let _ = fs::remove_file(&new);
+            Failure::io("write", &disk)(error)
+        })?;
         Ok(load_command(&self.memory, zstd))
     }
 }

@@ -1,12 +1,13 @@
 //! The provisioner's image: a directory with a kernel, its initramfs, a root file system, and image.json, which says what they
-//! are. `bootjack image build provisioner` makes it.
+//! are, as `bootjack image build provisioner` makes it; or a disk image for clouds, which boots by itself.
 
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::drivers::spec::Arch;
+use crate::drivers::spec::{Arch, DiskFormat};
 use crate::exit::{Exit, Failure};
+use crate::lab::plan::FoundImage;
 
 /// What says that a directory is such an image.
 const DESCRIPTION: &str = "image.json";
@@ -16,12 +17,20 @@ const KIND: &str = "bootjack-provisioner";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     pub arch: Arch,
+    /// None: its root is a whole disk, with a boot loader on it.
+    pub kernel: Option<Kernel>,
+    /// Never written to.
+    pub root: PathBuf,
+    pub format: DiskFormat,
+    /// Another for another image.
+    pub digest: String,
+}
+
+/// What starts an image of our own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kernel {
     pub kernel: PathBuf,
     pub initrd: PathBuf,
-    /// qcow2, never written to.
-    pub root: PathBuf,
-    /// SHA-256 of each of them and of how they were made: another for another image.
-    pub digest: String,
 }
 
 #[derive(Deserialize)]
@@ -46,6 +55,28 @@ pub fn usual(images: &Path, arch: Arch) -> PathBuf {
 }
 
 impl Image {
+    /// A cloud image.
+    pub fn cloud(arch: Arch, found: &FoundImage) -> Result<Self, Failure> {
+        let path = &found.path;
+        let facts = std::fs::metadata(path).map_err(Failure::io("read", path))?;
+        let changed = facts.modified().ok();
+        let since = changed.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        // Half a gigabyte is not read at every start to learn that it is as it was.
+        let what = format!(
+            "{} {} {}",
+            path.display(),
+            facts.len(),
+            since.map_or(0, |since| since.as_nanos())
+        );
+        Ok(Self {
+            arch,
+            kernel: None,
+            root: path.clone(),
+            format: found.format,
+            digest: crate::seed::digest(what.as_bytes()),
+        })
+    }
+
     /// Reads what is in a directory.
     pub fn open(directory: &Path) -> Result<Self, Failure> {
         let path = directory.join(DESCRIPTION);
@@ -61,7 +92,9 @@ impl Image {
         })?;
         let image = Self::of(&text, directory)
             .map_err(|why| Failure::new(Exit::Invalid, format!("{}: {why}", path.display())))?;
-        for part in [&image.kernel, &image.initrd, &image.root] {
+        let kernel = image.kernel.iter();
+        let parts = kernel.flat_map(|kernel| [&kernel.kernel, &kernel.initrd]);
+        for part in parts.chain([&image.root]) {
             if !part.exists() {
                 let text = format!(
                     "{} is missing; make the image again with: bootjack image build provisioner",
@@ -101,9 +134,12 @@ impl Image {
         }
         Ok(Self {
             arch,
-            kernel: directory.join(&kernel.file),
-            initrd: directory.join(&initrd.file),
+            kernel: Some(Kernel {
+                kernel: directory.join(&kernel.file),
+                initrd: directory.join(&initrd.file),
+            }),
             root: directory.join(&root.file),
+            format: DiskFormat::Qcow2,
             digest: crate::seed::digest(digests.as_bytes()),
         })
     }
@@ -120,7 +156,7 @@ mod tests {
     #[test]
     fn an_image_is_what_its_description_says() {
         let image = Image::of(TEXT, Path::new("/images/p")).unwrap();
-        assert_eq!(image.kernel, Path::new("/images/p/vmlinuz"));
+        assert_eq!(image.kernel.unwrap().kernel, Path::new("/images/p/vmlinuz"));
         let other = Image::of(&TEXT.replace("cc", "ce"), Path::new("/images/p")).unwrap();
         assert_ne!(image.digest, other.digest);
     }

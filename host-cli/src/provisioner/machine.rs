@@ -26,6 +26,8 @@ pub struct Container<'a> {
 #[derive(Clone, Debug)]
 pub struct Wanted<'a> {
     pub image: &'a Image,
+    /// What starts an image that has no kernel beside it.
+    pub firmware: Boot,
     pub paths: &'a VmPaths,
     pub uuid: &'a str,
     pub cpus: u32,
@@ -58,8 +60,20 @@ pub fn machine(wanted: &Wanted<'_>) -> Vm {
         read_only,
         boot_order: None,
     };
+    let root = disk("root", &paths.disk(), DiskFormat::Qcow2, false);
+    let (boot, boot_order) = match &image.kernel {
+        Some(found) => {
+            let boot = Boot::Kernel {
+                kernel: found.kernel.clone(),
+                initrd: Some(found.initrd.clone()),
+                append: append(wanted),
+            };
+            (boot, None)
+        }
+        None => (wanted.firmware.clone(), Some(0)),
+    };
     let mut disks = vec![
-        disk("root", &paths.disk(), DiskFormat::Qcow2, false),
+        Disk { boot_order, ..root },
         disk("data", &paths.data(), DiskFormat::Qcow2, false),
         disk("seed", &paths.seed(), DiskFormat::Raw, true),
         disk("container", wanted.container.archive, DiskFormat::Raw, true),
@@ -90,11 +104,7 @@ pub fn machine(wanted: &Wanted<'_>) -> Vm {
         uuid: wanted.uuid.to_owned(),
         cpus: wanted.cpus,
         memory_mib: wanted.memory_mib,
-        boot: Boot::Kernel {
-            kernel: image.kernel.clone(),
-            initrd: Some(image.initrd.clone()),
-            append: append(wanted),
-        },
+        boot,
         disks,
         nics: vec![
             nic("wan", wanted.wan_mac, wan),
@@ -123,20 +133,21 @@ fn append(wanted: &Wanted<'_>) -> String {
         true => "enabled",
         false => "disabled",
     };
-    let mut words = vec![
+    let words = vec![
         format!("console={console}"),
         // What confines containers here are their capabilities; a profile of AppArmor costs seconds of every start.
         "quiet apparmor=0 selinux=0".to_owned(),
         format!("cloud-init={cloud_init}"),
-        format!(
-            "bootjack.container={}:{}",
-            wanted.container.sha256, wanted.container.size
-        ),
+        container(&wanted.container),
     ];
-    if wanted.has_gate {
-        words.push("bootjack.gate".to_owned());
-    }
+    let gate = wanted.has_gate.then(|| "bootjack.gate".to_owned());
+    let words: Vec<String> = words.into_iter().chain(gate).collect();
     words.join(" ")
+}
+
+/// What the machine is told of the disk with the container's archive.
+pub fn container(container: &Container<'_>) -> String {
+    format!("bootjack.container={}:{}", container.sha256, container.size)
 }
 
 #[cfg(test)]
@@ -144,27 +155,36 @@ mod tests {
     use super::*;
     use crate::drivers::qemu::{Accel, arguments};
     use crate::lab::paths::Bases;
+    use crate::provisioner::image::Kernel;
 
     fn image(arch: Arch) -> Image {
         Image {
             arch,
-            kernel: "/images/vmlinuz".into(),
-            initrd: "/images/initrd.img".into(),
+            kernel: Some(Kernel {
+                kernel: "/images/vmlinuz".into(),
+                initrd: "/images/initrd.img".into(),
+            }),
             root: "/images/root.qcow2".into(),
+            format: DiskFormat::Qcow2,
             digest: "d".to_owned(),
         }
     }
 
     fn command_line(change: impl FnOnce(&mut Wanted<'_>), arch: Arch) -> String {
+        command_line_of(image(arch), change)
+    }
+
+    fn command_line_of(image: Image, change: impl FnOnce(&mut Wanted<'_>)) -> String {
         let home = |name: &str| (name == "HOME").then(|| "/home/me".into());
         let lab = Bases::new(home, 1000, false).lab("demo");
-        let (paths, image) = (lab.vm(PROVISIONER), image(arch));
+        let paths = lab.vm(PROVISIONER);
         let lan = Link::Switch {
             own: "/run/v".into(),
             switch: "/run/s".into(),
         };
         let mut wanted = Wanted {
             image: &image,
+            firmware: Boot::Bios { rom: None },
             paths: &paths,
             uuid: "6ba7b810-9dad-11d1-80b4-00c04fd430c8",
             cpus: 2,
@@ -230,6 +250,21 @@ mod tests {
             " bootjack.gate ",
         ] {
             assert!(line.contains(part), "{part}\n{line}");
+        }
+    }
+
+    #[test]
+    fn a_cloud_image_boots_its_disk_by_itself() {
+        let cloud = Image {
+            kernel: None,
+            ..image(Arch::X86_64)
+        };
+        let line = command_line_of(cloud, |wanted| wanted.has_gate = true);
+        for part in ["serial=root,bootindex=0", "serial=seed", "netdev=lan"] {
+            assert!(line.contains(part), "{part}\n{line}");
+        }
+        for part in ["-kernel", "-append", "bootjack.gate", "bootindex=1"] {
+            assert!(!line.contains(part), "{part}\n{line}");
         }
     }
 }

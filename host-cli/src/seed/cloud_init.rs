@@ -55,6 +55,21 @@ pub struct ProvisionerSeed {
     pub auth: Vec<(String, String)>,
     /// The owner's own user-data; cloud-init runs if there is any.
     pub user_data: Option<String>,
+    /// It starts from a cloud image, and has to be made what it is.
+    pub cloud: Option<CloudSeed>,
+}
+
+/// What makes a provisioner of a cloud image.
+#[derive(Clone, Debug)]
+pub struct CloudSeed {
+    /// Paths without a slash in front, modes, texts.
+    pub files: Vec<(&'static str, u32, &'static str)>,
+    /// The script that lays them over, and starts what is to run.
+    pub setup: &'static str,
+    /// What an image of our own has on its kernel's command line.
+    pub words: String,
+    /// It waits at its gate to be frozen, or let through.
+    pub has_gate: bool,
 }
 
 /// Who a machine is that starts from a cloud image.
@@ -75,6 +90,48 @@ pub fn provisioner(seed: &ProvisionerSeed) -> Vec<Entry> {
     let mut files = vec![
         Entry::text("root/etc/hostname", 0o644, format!("{}\n", seed.hostname)),
         Entry::text("root/etc/hosts", 0o644, hosts(&seed.hostname, &seed.domain)),
+        Entry::text(
+            "root/etc/ssh/ssh_host_ed25519_key",
+            0o600,
+            line_end(&seed.host_key.private),
+        ),
+        Entry::text(
+            "root/etc/ssh/ssh_host_ed25519_key.pub",
+            0o644,
+            line_end(&seed.host_key.public),
+        ),
+        Entry::text(
+            "root/root/.ssh/authorized_keys",
+            0o600,
+            lines(&seed.authorized_keys),
+        ),
+        Entry::text("root/etc/bootjack/bootjackd.toml", 0o644, &*seed.config),
+    ];
+    for (name, content) in &seed.auth {
+        let mode = if name.ends_with(".pem") { 0o644 } else { 0o600 };
+        let path = format!("root/etc/bootjack/auth/{name}");
+        files.push(Entry::text(&path, mode, &**content).owned_by(SERVICE_USER));
+    }
+    let vendor = match &seed.cloud {
+        None => {
+            files.extend(own_network(seed));
+            "#cloud-config\n".to_owned()
+        }
+        Some(cloud) => {
+            files.extend(cloud_files(cloud));
+            cloud_vendor_data(seed, cloud)
+        }
+    };
+    let network = cloud_network(seed);
+    let user_data = seed.user_data.as_deref();
+    let keys = &seed.authorized_keys;
+    files.extend(documents(&seed.hostname, keys, vendor, user_data, &network));
+    numbered(files)
+}
+
+/// The network of an image of our own, where cloud-init has no say in it.
+fn own_network(seed: &ProvisionerSeed) -> Vec<Entry> {
+    vec![
         Entry::text(
             "root/etc/resolv.conf",
             0o644,
@@ -106,29 +163,24 @@ pub fn provisioner(seed: &ProvisionerSeed) -> Vec<Entry> {
                 seed.lan_mac, seed.lan_address, seed.lan_prefix
             ),
         ),
-        Entry::text(
-            "root/etc/ssh/ssh_host_ed25519_key",
-            0o600,
-            line_end(&seed.host_key.private),
-        ),
-        Entry::text(
-            "root/etc/ssh/ssh_host_ed25519_key.pub",
-            0o644,
-            line_end(&seed.host_key.public),
-        ),
-        Entry::text(
-            "root/root/.ssh/authorized_keys",
-            0o600,
-            lines(&seed.authorized_keys),
-        ),
-        Entry::text("root/etc/bootjack/bootjackd.toml", 0o644, &*seed.config),
-    ];
-    for (name, content) in &seed.auth {
-        let mode = if name.ends_with(".pem") { 0o644 } else { 0o600 };
-        let path = format!("root/etc/bootjack/auth/{name}");
-        files.push(Entry::text(&path, mode, &**content).owned_by(SERVICE_USER));
+    ]
+}
+
+/// What is laid over a cloud image, and what it knows by it.
+fn cloud_files(cloud: &CloudSeed) -> Vec<Entry> {
+    let words = format!("{}\n", cloud.words);
+    let mut files = vec![Entry::text("root/etc/bootjack/cmdline", 0o644, words)];
+    if cloud.has_gate {
+        files.push(Entry::text("root/etc/bootjack/gate", 0o644, ""));
     }
-    let network = json!({
+    let over = cloud.files.iter();
+    files.extend(over.map(|(path, mode, text)| Entry::text(&format!("root/{path}"), *mode, *text)));
+    files
+}
+
+/// The cards of a cloud image.
+fn cloud_network(seed: &ProvisionerSeed) -> Json {
+    json!({
         "version": 2,
         "ethernets": {
             "wan0": {
@@ -145,12 +197,23 @@ pub fn provisioner(seed: &ProvisionerSeed) -> Vec<Entry> {
                 "optional": true,
             },
         },
-    });
-    let user_data = seed.user_data.as_deref();
-    let keys = &seed.authorized_keys;
-    files.extend(documents(&seed.hostname, keys, None, user_data, &network));
-    numbered(files)
+    })
 }
+
+/// Two documents in one (RFC 2046): how one logs in, before sshd starts, and the script. As vendor-data neither of them takes
+/// anything from the owner's user-data, nor loses anything to it but what it says otherwise.
+fn cloud_vendor_data(seed: &ProvisionerSeed, cloud: &CloudSeed) -> String {
+    let config = yaml::document(&login(&seed.hostname, &seed.domain, &seed.host_key));
+    let setup = cloud.setup;
+    format!(
+        "Content-Type: multipart/mixed; boundary=\"{BOUNDARY}\"\nMIME-Version: 1.0\n\n\
+         --{BOUNDARY}\nContent-Type: text/cloud-config; charset=\"us-ascii\"\n\n#cloud-config\n{config}\n\
+         --{BOUNDARY}\nContent-Type: text/x-shellscript; charset=\"us-ascii\"\n\n{setup}\n\
+         --{BOUNDARY}--\n"
+    )
+}
+
+const BOUNDARY: &str = "bootjack-part";
 
 /// The seed of a machine that starts from a cloud image.
 pub fn target(seed: &TargetSeed) -> Vec<Entry> {
@@ -166,38 +229,42 @@ pub fn target(seed: &TargetSeed) -> Vec<Entry> {
         },
     });
     // In vendor-data: where the owner's user-data says something else, that holds.
-    let vendor = json!({
-        "fqdn": format!("{}.{}", seed.hostname, seed.domain),
-        "hostname": seed.hostname,
+    let vendor = yaml::document(&login(&seed.hostname, &seed.domain, &seed.host_key));
+    numbered(documents(
+        &seed.hostname,
+        &seed.authorized_keys,
+        format!("#cloud-config\n{vendor}"),
+        seed.user_data.as_deref(),
+        &network,
+    ))
+}
+
+/// Its name, and how one logs in: by keys, to a machine that is known by its own.
+fn login(hostname: &str, domain: &str, host_key: &HostKey) -> Json {
+    json!({
+        "fqdn": format!("{hostname}.{domain}"),
+        "hostname": hostname,
         "manage_etc_hosts": true,
         "disable_root": false,
         "ssh_pwauth": false,
         "ssh_deletekeys": true,
         "ssh_keys": {
-            "ed25519_private": line_end(&seed.host_key.private),
-            "ed25519_public": seed.host_key.public.trim(),
+            "ed25519_private": line_end(&host_key.private),
+            "ed25519_public": host_key.public.trim(),
         },
-    });
-    numbered(documents(
-        &seed.hostname,
-        &seed.authorized_keys,
-        Some(&vendor),
-        seed.user_data.as_deref(),
-        &network,
-    ))
+    })
 }
 
 /// NoCloud's documents; meta-data is still without its instance-id.
 fn documents(
     hostname: &str,
     authorized_keys: &[String],
-    vendor: Option<&Json>,
+    vendor: String,
     user_data: Option<&str>,
     network: &Json,
 ) -> Vec<Entry> {
     let keys: Vec<&str> = authorized_keys.iter().map(|key| key.trim()).collect();
     let meta = json!({ "local-hostname": hostname, "public-keys": keys });
-    let vendor = vendor.map_or_else(String::new, yaml::document);
     vec![
         Entry::text(META_DATA, 0o644, yaml::document(&meta)),
         Entry::text(
@@ -205,7 +272,7 @@ fn documents(
             0o644,
             user_data.unwrap_or("#cloud-config\n{}\n"),
         ),
-        Entry::text("vendor-data", 0o644, format!("#cloud-config\n{vendor}")),
+        Entry::text("vendor-data", 0o644, vendor),
         Entry::text("network-config", 0o644, yaml::document(network)),
     ]
 }
@@ -287,6 +354,7 @@ mod tests {
                 ("server.key".to_owned(), "key".to_owned()),
             ],
             user_data: None,
+            cloud: None,
         }
     }
 
@@ -317,6 +385,53 @@ mod tests {
             );
         }
         assert_eq!(content(&files, "user-data"), "#cloud-config\n{}\n");
+    }
+
+    #[test]
+    fn a_cloud_image_is_made_a_provisioner() {
+        let seed = ProvisionerSeed {
+            user_data: Some("#cloud-config\npackages: [vim]\n".to_owned()),
+            cloud: Some(CloudSeed {
+                files: vec![("usr/lib/bootjack/run", 0o755, "#!/bin/sh\nexec podman\n")],
+                setup: "#!/bin/sh\nexit 0\n",
+                words: "bootjack.container=abc:7".to_owned(),
+                has_gate: true,
+            }),
+            ..provisioner_seed()
+        };
+        let files = provisioner(&seed);
+        let script = files
+            .iter()
+            .find(|file| file.path.ends_with("bootjack/run"));
+        assert_eq!(script.unwrap().mode, 0o755);
+        assert_eq!(
+            content(&files, "root/etc/bootjack/cmdline"),
+            "bootjack.container=abc:7\n"
+        );
+        assert_eq!(content(&files, "root/etc/bootjack/gate"), "");
+        // Its network is cloud-init's alone.
+        let is_network = |file: &Entry| file.path.contains("systemd/network");
+        assert!(!files.iter().any(is_network));
+        assert_eq!(
+            Some(content(&files, "user-data")),
+            seed.user_data.as_deref()
+        );
+        let vendor = content(&files, "vendor-data");
+        assert!(vendor.is_ascii());
+        let parts: Vec<&str> = vendor.split("--bootjack-part").collect();
+        let [head, config, setup, end] = parts.as_slice() else {
+            panic!("{vendor}")
+        };
+        assert!(head.contains("boundary=\"bootjack-part\""), "{head}");
+        assert!(
+            config.contains("\n\n#cloud-config\ndisable_root: false\n"),
+            "{config}"
+        );
+        assert!(
+            setup.contains("x-shellscript") && setup.ends_with("\n\n#!/bin/sh\nexit 0\n\n"),
+            "{setup}"
+        );
+        assert_eq!(*end, "--\n");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 pub mod boot_order;
 pub mod holder;
 pub mod launch;
+pub mod room;
 pub mod state;
 pub mod stop;
 

@@ -12,39 +12,7 @@ use crate::lab::paths::Bases;
 use crate::output;
 use crate::process;
 use crate::provisioner::image::{self, Image};
-
-/// The recipe, by the names it has below deploy/.
-macro_rules! recipe {
-    ($($path:literal),* $(,)?) => {
-        &[$(($path, include_str!(concat!("../../../../deploy/", $path)))),*]
-    };
-}
-
-const RECIPE: &[(&str, &str)] = recipe![
-    "private-apt.sh",
-    "guest/kernel.sh",
-    "guest/modules.sh",
-    "provisioner/build.sh",
-    "provisioner/init",
-    "provisioner/root/etc/cloud/cloud.cfg.d/90-bootjack.cfg",
-    "provisioner/root/etc/hostname",
-    "provisioner/root/etc/hosts",
-    "provisioner/root/etc/nftables.conf",
-    "provisioner/root/etc/ssh/sshd_config.d/bootjack.conf",
-    "provisioner/root/etc/sysctl.d/50-bootjack.conf",
-    "provisioner/root/etc/systemd/journald.conf.d/bootjack.conf",
-    "provisioner/root/etc/systemd/system/bootjack-container.service",
-    "provisioner/root/etc/systemd/system/bootjack-data.service",
-    "provisioner/root/etc/systemd/system/bootjack-gate.service",
-    "provisioner/root/etc/systemd/system/bootjackd.service",
-    "provisioner/root/etc/systemd/system/serial-getty@.service.d/root.conf",
-    "provisioner/root/usr/lib/bootjack/data",
-    "provisioner/root/usr/lib/bootjack/disk.sh",
-    "provisioner/root/usr/lib/bootjack/gate",
-    "provisioner/root/usr/lib/bootjack/load",
-    "provisioner/root/usr/lib/bootjack/run",
-    "provisioner/root/usr/lib/bootjack/status",
-];
+use crate::provisioner::recipe::RECIPE;
 
 /// Makes it, or does nothing where it is as it would be made now.
 pub fn run(args: &BuildArgs) -> Result<(), Failure> {
@@ -91,30 +59,7 @@ fn write(dir: &Path) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
-
-    fn below(dir: &Path, found: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            match path.is_dir() {
-                true => below(&path, found),
-                false => found.push(path),
-            }
-        }
-    }
-
-    #[test]
-    fn the_whole_recipe_is_in_this_program() {
-        let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
-        let mut found = Vec::new();
-        below(&deploy.join("provisioner"), &mut found);
-        for path in found {
-            let name = path.strip_prefix(&deploy).unwrap().to_str().unwrap();
-            assert!(RECIPE.iter().any(|(known, _)| *known == name), "{name}");
-        }
-    }
 
     #[test]
     fn the_recipe_is_written_so_that_it_runs() {

@@ -8,8 +8,10 @@ use crate::exit::{Exit, Failure};
 use crate::host::{self, Kvm};
 use crate::images::{self, Image, Store};
 use crate::lab::open::Opened;
+use crate::lab::paths::PROVISIONER;
 use crate::lab::plan::{Facts, FoundImage, arches};
 use crate::lab::pulls;
+use crate::labfile::ProvisionerKind;
 
 /// Looks at this computer for what the lab's machines want.
 pub async fn look(opened: &Opened, store: &Store, how: &How) -> Result<Facts, Failure> {
@@ -41,6 +43,13 @@ pub async fn look(opened: &Opened, store: &Store, how: &How) -> Result<Facts, Fa
         } else if let Some(wanted) = pulls::wanted(&opened.lab, name, machine.arch)? {
             facts.pulls.insert(key, wanted);
         }
+    }
+    let wanted = &opened.lab.provisioner;
+    let is_own =
+        || wanted.image == PROVISIONER || opened.file.with_file_name(&wanted.image).is_dir();
+    if wanted.kind == ProvisionerKind::Vm && !is_own() {
+        let arch = Arch::of_host().unwrap_or(Arch::X86_64);
+        facts.provisioner = find(store, opened, &wanted.image, arch)?;
     }
     Ok(facts)
 }

@@ -1,5 +1,6 @@
 //! The verbs of a lab: each finds the lab, looks at facts, and takes the lab from what is to what its file says.
 
+mod container;
 mod doctor;
 mod down;
 mod facts;

@@ -1,28 +1,22 @@
-//! `bootjack provisioner …`: what bootjackd runs on, and the container that it runs in. The container is told what to do by ssh,
-//! through the lab's own configuration for it.
-
-use std::fs::File;
+//! `bootjack provisioner …`: what bootjackd runs on; the container that it runs in is `container`'s.
 
 use bootjack_api::v1::GetServerInfoRequest;
 use bootjack_api::v1::server_client::ServerClient;
 use serde_json::{Value, json};
 
-use super::shell;
 use crate::cli::{
-    At, ConsoleView, ContainerCommand, DownArgs, Format, GraceArgs, How, LogsArgs,
-    ProvisionerCommand, UpArgs,
+    At, ConsoleView, ContainerCommand, DownArgs, GraceArgs, How, LogsArgs, ProvisionerCommand,
+    UpArgs,
 };
 use crate::client;
 use crate::exit::{Exit, Failure};
-use crate::images::Store;
 use crate::lab::open::{self, Opened};
 use crate::lab::paths::PROVISIONER;
-use crate::lab::provisioner::{self, Provisioner, machine};
-use crate::lab::ssh;
+use crate::lab::provisioner::{self, machine};
 use crate::labfile::ProvisionerKind;
+use crate::namespace::control::Client;
 use crate::output;
 use crate::process;
-use crate::provisioner::container::{Archive, Status};
 use crate::server::Server;
 use crate::vm;
 use crate::words::quoted;
@@ -36,10 +30,11 @@ pub fn run(at: At, command: ProvisionerCommand) -> Result<(), Failure> {
             stop(at.clone(), &grace)?;
             start(at, how)
         }
+        ProvisionerCommand::Reload { how } => reload(at, how),
         ProvisionerCommand::Status => status(&at),
         ProvisionerCommand::Logs(logs) => self::logs(&at, &logs),
         ProvisionerCommand::ApiInfo => api_info(&at),
-        ProvisionerCommand::Container { command } => container(&at, command),
+        ProvisionerCommand::Container { command } => super::container::run(&at, command),
     }
 }
 
@@ -55,6 +50,20 @@ fn start(at: At, how: How) -> Result<(), Failure> {
         how,
         dry_run: false,
     })
+}
+
+fn reload(at: At, how: How) -> Result<(), Failure> {
+    let opened = open::open(&at.lab)?;
+    match opened.lab.provisioner.kind {
+        ProvisionerKind::Vm => super::container::run(&at, ContainerCommand::Reload),
+        // What its machines have open to it does not outlive it; they ask again.
+        ProvisionerKind::Namespace => {
+            let stop_at = at.clone();
+            let grace = std::time::Duration::ZERO;
+            stop(stop_at, &GraceArgs { grace })?;
+            start(at, how)
+        }
+    }
 }
 
 fn stop(at: At, grace: &GraceArgs) -> Result<(), Failure> {
@@ -79,8 +88,12 @@ fn status(at: &At) -> Result<(), Failure> {
             ("vm", state.word().to_owned(), state.pid())
         }
         ProvisionerKind::Namespace => {
-            let word = if answers { "running" } else { "stopped" };
-            ("namespace", word.to_owned(), None)
+            let status = Client::connect(opened.paths.run()).and_then(|mut client| client.status());
+            let word = if status.is_ok() { "running" } else { "stopped" };
+            let pid = status
+                .ok()
+                .and_then(|status| i32::try_from(status.bootjackd).ok());
+            ("namespace", word.to_owned(), pid)
         }
     };
     let address = opened.lab.provisioner.address;
@@ -168,124 +181,6 @@ fn flags(server: &Server) -> String {
     words.join(" ")
 }
 
-fn container(at: &At, command: ContainerCommand) -> Result<(), Failure> {
-    let opened = open::open(&at.lab)?;
-    if opened.lab.provisioner.kind == ProvisionerKind::Namespace {
-        let text = "the provisioner of this lab is a namespace, where bootjackd runs without a container; for one: [provisioner] kind = \"vm\"";
-        return Err(Failure::new(Exit::Conflict, text));
-    }
-    let config = ssh::write(&opened)?;
-    shell::check_reachable(&opened, PROVISIONER)?;
-    let there = There {
-        config,
-        report: super::report(at.format()),
-    };
-    match command {
-        ContainerCommand::Load { archive } => {
-            let archive = match archive {
-                Some(archive) => Archive::read(&archive)?,
-                None => plan(&opened)?.archive,
-            };
-            there.load(&archive)?;
-            there.restart()
-        }
-        ContainerCommand::Start => there.tell("systemctl start bootjackd", None, "started"),
-        ContainerCommand::Stop => there.tell("systemctl stop bootjackd", None, "stopped"),
-        ContainerCommand::Status => there.status(at.format()),
-        ContainerCommand::Logs(logs) => Err(there.logs(&logs)),
-        ContainerCommand::Reload => there.reload(&plan(&opened)?),
-    }
-}
-
-fn plan(opened: &Opened) -> Result<machine::Plan, Failure> {
-    let how = How {
-        driver: None,
-        bootjackd: None,
-    };
-    let store = Store::open(&opened.bases.images())?;
-    let facts = super::runtime()?.block_on(super::facts::look(opened, &store, &how))?;
-    match provisioner::plan(opened, &facts, &store, &how)? {
-        Provisioner::Machine(plan) => Ok(*plan),
-        Provisioner::Namespace(_) => Err(Failure::new(Exit::Conflict, "it is no machine")),
-    }
-}
-
-/// The machine, as it is reached.
-struct There {
-    /// File for `ssh -F`.
-    config: String,
-    report: crate::lab::report::Report,
-}
-
-impl There {
-    fn load(&self, archive: &Archive) -> Result<(), Failure> {
-        let file = File::open(&archive.path).map_err(Failure::io("read", &archive.path))?;
-        let shown = archive.path.display();
-        self.report.waiting(&format!("{shown} is loaded"));
-        self.run("/usr/lib/bootjack/load -", Some(file))?;
-        self.report.done("container", &format!("loaded {shown}"));
-        Ok(())
-    }
-
-    fn restart(&self) -> Result<(), Failure> {
-        self.report.waiting("bootjackd starts");
-        self.tell("systemctl restart bootjackd", None, "started")
-    }
-
-    /// Configuration and image as the lab's file has them.
-    fn reload(&self, plan: &machine::Plan) -> Result<(), Failure> {
-        let loaded = self.run("cat /var/lib/bootjack-container/digest", None)?;
-        if loaded.trim() != plan.archive.sha256 {
-            self.load(&plan.archive)?;
-        }
-        let mut config = tempfile::tempfile().map_err(Failure::io("make", "a file"))?;
-        let written = std::io::Write::write_all(&mut config, plan.config().as_bytes())
-            .and_then(|()| std::io::Seek::rewind(&mut config));
-        written.map_err(Failure::io("write", "a file"))?;
-        let put = "cat >/etc/bootjack/bootjackd.toml.new && mv /etc/bootjack/bootjackd.toml.new /etc/bootjack/bootjackd.toml";
-        self.tell(put, Some(config), "configured")?;
-        self.restart()
-    }
-
-    fn status(&self, format: Format) -> Result<(), Failure> {
-        let status = Status::of(&self.run("/usr/lib/bootjack/status", None)?);
-        output::answer(format, || status.as_json(), || status.in_words())
-    }
-
-    fn logs(&self, args: &LogsArgs) -> Failure {
-        let follow = if args.follow { " -f" } else { "" };
-        let lines = args.lines;
-        let command = format!("journalctl --no-pager -o cat -u bootjackd -n {lines}{follow}");
-        self.report.still();
-        process::become_program("ssh", &self.arguments(&command))
-    }
-
-    fn tell(&self, command: &str, input: Option<File>, done: &str) -> Result<(), Failure> {
-        self.run(command, input)?;
-        self.report.done("container", done);
-        Ok(())
-    }
-
-    /// Runs a command there; its complaint is ours.
-    fn run(&self, command: &str, input: Option<File>) -> Result<String, Failure> {
-        let arguments = self.arguments(command);
-        let output = super::runtime()?.block_on(process::ssh_with(&arguments, input))?;
-        self.report.still();
-        if output.status.success() {
-            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-        }
-        let why = process::last_line(&output.stderr);
-        let text =
-            format!("the provisioner: {command}: {why}; see: bootjack provisioner container logs");
-        Err(Failure::new(Exit::Failed, text))
-    }
-
-    fn arguments(&self, command: &str) -> Vec<String> {
-        let words = ["-F", &self.config, "--", PROVISIONER, command];
-        words.map(str::to_owned).to_vec()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,23 +200,5 @@ mod tests {
             "--server https://127.0.0.1:40055 --ca '/my state/ca.pem' --cert /s/lab.pem --key /s/lab.key"
         );
         assert_eq!(api_json(&server)["server"], "https://127.0.0.1:40055");
-    }
-
-    #[test]
-    fn commands_go_by_the_labs_own_configuration() {
-        let there = There {
-            config: "/s/ssh/config".to_owned(),
-            report: crate::lab::report::Report::new(true, true),
-        };
-        assert_eq!(
-            there.arguments("systemctl start bootjackd"),
-            [
-                "-F",
-                "/s/ssh/config",
-                "--",
-                "provisioner",
-                "systemctl start bootjackd"
-            ]
-        );
     }
 }

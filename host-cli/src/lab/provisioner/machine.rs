@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::client::{self, Place, Server};
-use crate::drivers::spec::Arch;
-use crate::drivers::spec::DiskFormat;
+use crate::drivers::spec::{Arch, Boot};
 use crate::exit::{Exit, Failure};
 use crate::host;
 use crate::images::{self, Store};
@@ -16,37 +15,53 @@ use crate::lab::report::Report;
 use crate::lab::ssh::Keys;
 use crate::lab::{service, ssh, targets};
 use crate::labfile::{derived_mac, derived_uuid};
+use crate::provisioner::by_hand::ByHand;
 use crate::provisioner::container::Archive;
 use crate::provisioner::frozen::{self, Frozen};
 use crate::provisioner::gate::Gate;
 use crate::provisioner::image::{self, Image};
 use crate::provisioner::machine::{API_PORT, Container, SSH_PORT, Wanted, machine};
-use crate::provisioner::{served, tls};
+use crate::provisioner::{self, recipe, served, tls};
 use crate::qmp::{self, Qmp};
-use crate::seed::cloud_init::{self, HostKey, ProvisionerSeed, WAN_ADDRESS, WAN_RESOLVER};
+use crate::seed::cloud_init::{
+    self, CloudSeed, HostKey, ProvisionerSeed, WAN_ADDRESS, WAN_RESOLVER,
+};
 use crate::seed::iso::Entry;
+use crate::seed::user_data;
 use crate::server::Access;
 use crate::vm::{self, Stopped};
 use crate::{disk, process, seed};
 
 /// From power-on to an API that answers: twice what an emulated machine takes on a busy computer, with room for loading the image.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// The same of a cloud image, which may have to get packages first.
+const CLOUD_PATIENCE: Duration = Duration::from_secs(1800);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-/// A handshake takes an emulated machine a second.
-const ANSWER: Duration = Duration::from_secs(10);
 /// So long a machine is asked whether it stands at its gate, before its API is tried again.
 const GLANCE: Duration = Duration::from_secs(2);
+/// So often its console is looked at for a refusal.
+const LOOK_AT_CONSOLE: Duration = Duration::from_secs(5);
 /// What the machine's own system may grow to; it is only taken as it is written.
 const ROOT_SIZE: u64 = 4 << 30;
+/// The same of a cloud image, whose packages may want more.
+const CLOUD_ROOT_SIZE: u64 = 16 << 30;
+/// With this its console tells that a cloud image cannot be what it is to be: deploy/provisioner-cloud/setup.
+const REFUSED: &str = "bootjack: this image cannot be a provisioner: ";
 
 /// What is to run.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub vm: VmPlan,
     pub archive: Archive,
+    /// The archive is not the one that the lab's file names.
+    is_by_hand: bool,
     image: Image,
     /// Text of bootjackd.toml.
     config: String,
+    /// The owner's own.
+    user_data: Option<String>,
+    /// What makes a cloud image what it is to be.
+    cloud: Option<CloudSeed>,
     /// Directories of files that targets are served.
     files: Vec<PathBuf>,
     /// Octets of the disk that outlives the machine.
@@ -65,6 +80,13 @@ impl Plan {
         )
     }
 
+    fn patience(&self) -> Duration {
+        match self.cloud {
+            None => PATIENCE,
+            Some(_) => CLOUD_PATIENCE,
+        }
+    }
+
     pub fn config(&self) -> &str {
         &self.config
     }
@@ -74,10 +96,12 @@ impl Plan {
 pub fn plan(opened: &Opened, facts: &Facts) -> Result<Plan, Failure> {
     let (lab, paths) = (&opened.lab, opened.paths.vm(PROVISIONER));
     let wanted = &lab.provisioner;
-    let image = find_image(opened)?;
-    let archive = match &wanted.container {
-        Some(archive) => Archive::read(archive)?,
-        None => Archive::read(&Archive::usual(image.arch, &opened.bases.images())?)?,
+    let image = find_image(opened, facts)?;
+    let by_hand = ByHand::of(&paths).archive()?;
+    let is_by_hand = by_hand.is_some();
+    let archive = match by_hand {
+        Some(archive) => archive,
+        None => lab_archive(opened, image.arch)?,
     };
     let mut missing = Missing::default();
     let runner = plan::runner(image.arch, facts, &mut missing);
@@ -90,17 +114,27 @@ pub fn plan(opened: &Opened, facts: &Facts) -> Result<Plan, Failure> {
         return Err(Failure::new(Exit::Missing, text));
     };
     let has_files = !wanted.artifacts.is_empty();
+    let (firmware, vars_template) = firmware(&image, facts, &paths)?;
+    let user_data = user_data(wanted.user_data.as_deref())?;
+    let container = Container {
+        archive: &archive.path,
+        sha256: &archive.sha256,
+        size: archive.size,
+    };
+    let cloud = image.kernel.is_none().then(|| CloudSeed {
+        files: recipe::over_a_cloud_image().collect(),
+        setup: recipe::SETUP,
+        words: provisioner::machine::container(&container),
+        has_gate: wanted.freeze,
+    });
     let vm = machine(&Wanted {
         image: &image,
+        firmware,
         paths: &paths,
         uuid: &uuid(opened),
         cpus: wanted.cpus,
         memory_mib: wanted.memory_mib,
-        container: Container {
-            archive: &archive.path,
-            sha256: &archive.sha256,
-            size: archive.size,
-        },
+        container,
         wan_mac: &derived_mac(&lab.name, "provisioner wan"),
         lan_mac: &derived_mac(&lab.name, PROVISIONER),
         lan: plan::lan(lab, &paths),
@@ -108,7 +142,7 @@ pub fn plan(opened: &Opened, facts: &Facts) -> Result<Plan, Failure> {
         ssh_port: wanted.ssh_port,
         api_port: wanted.api_port,
         internet: wanted.internet,
-        has_user_data: false,
+        has_user_data: user_data.is_some(),
         has_gate: wanted.freeze,
     });
     let files = format!("{}/{}", served::SERVED, served::FILES);
@@ -132,16 +166,22 @@ pub fn plan(opened: &Opened, facts: &Facts) -> Result<Plan, Failure> {
             program,
             driver,
             driver_reason,
-            vars_template: None,
+            vars_template,
             new_disk: Some(NewDisk {
-                size: ROOT_SIZE,
-                base: Some(Base::Here(image.root.clone(), DiskFormat::Qcow2)),
+                size: match image.kernel {
+                    Some(_) => ROOT_SIZE,
+                    None => CLOUD_ROOT_SIZE,
+                },
+                base: Some(Base::Here(image.root.clone(), image.format)),
             }),
             paths,
         },
         archive,
+        is_by_hand,
         image,
         config,
+        user_data,
+        cloud,
         files: wanted.artifacts.clone(),
         data: wanted.data,
         freeze: wanted.freeze,
@@ -149,13 +189,57 @@ pub fn plan(opened: &Opened, facts: &Facts) -> Result<Plan, Failure> {
     })
 }
 
-fn find_image(opened: &Opened) -> Result<Image, Failure> {
+/// The container image that the lab's file names, or that `make image` left.
+pub fn lab_archive(opened: &Opened, arch: Arch) -> Result<Archive, Failure> {
+    match &opened.lab.provisioner.container {
+        Some(archive) => Archive::read(archive),
+        None => Archive::read(&Archive::usual(arch, &opened.bases.images())?),
+    }
+}
+
+fn find_image(opened: &Opened, facts: &Facts) -> Result<Image, Failure> {
     let name = opened.lab.provisioner.image.as_str();
     let arch = Arch::of_host().unwrap_or(Arch::X86_64);
-    match name {
-        PROVISIONER => Image::open(&image::usual(&opened.bases.images(), arch)),
-        name => Image::open(&opened.file.with_file_name(name)),
+    let beside = opened.file.with_file_name(name);
+    match (name, &facts.provisioner) {
+        (PROVISIONER, _) => Image::open(&image::usual(&opened.bases.images(), arch)),
+        (_, Some(found)) => Image::cloud(arch, found),
+        _ if beside.is_dir() => Image::open(&beside),
+        _ => {
+            let text = format!(
+                "there is no image {name}: wanted a directory of `bootjack image build provisioner`, the file of a cloud image, or its name: bootjack image list, bootjack image pull NAME"
+            );
+            Err(Failure::new(Exit::NotFound, text))
+        }
     }
+}
+
+/// What starts an image that is a whole disk, and its UEFI variables to begin with.
+fn firmware(
+    image: &Image,
+    facts: &Facts,
+    paths: &VmPaths,
+) -> Result<(Boot, Option<PathBuf>), Failure> {
+    // Cloud images for PCs boot from a BIOS too, which needs no firmware to be found.
+    if image.kernel.is_some() || image.arch == Arch::X86_64 {
+        return Ok((Boot::Bios { rom: None }, None));
+    }
+    let found = facts.arch(image.arch).and_then(|arch| arch.uefi.clone());
+    let (code, template) = found.ok_or_else(|| {
+        let text = "the lab lacks UEFI firmware for aarch64: install qemu-efi-aarch64 (Debian, Ubuntu), edk2-aarch64 (Fedora, Arch) or qemu (Homebrew)";
+        Failure::new(Exit::Missing, text)
+    })?;
+    let vars = paths.vars();
+    Ok((Boot::Uefi { code, vars }, Some(template)))
+}
+
+/// The owner's own user-data.
+fn user_data(file: Option<&Path>) -> Result<Option<String>, Failure> {
+    let Some(file) = file else { return Ok(None) };
+    let text = std::fs::read_to_string(file).map_err(Failure::io("read", file))?;
+    user_data::check(&text)
+        .map_err(|why| Failure::new(Exit::Invalid, format!("{}: {why}", file.display())))?;
+    Ok(Some(text))
 }
 
 /// SMBIOS system UUID.
@@ -174,8 +258,16 @@ pub async fn up(
     let paths = &plan.vm.paths;
     make_private(&paths.dir)?;
     let seed = prepare(opened, plan, keys)?;
-    let until = Instant::now() + PATIENCE;
-    if vm::state(paths, &plan.vm.vm.uuid)?.is_up() {
+    if plan.is_by_hand {
+        report.note(PROVISIONER, "runs the container image that was loaded by hand; that of lab.toml again: bootjack provisioner container load");
+    }
+    let until = Instant::now() + plan.patience();
+    let state = vm::state(paths, &plan.vm.vm.uuid)?;
+    if state.is_up() {
+        if vm::room::is_wanting(&state) {
+            vm::room::go_on(PROVISIONER, paths)?;
+            report.done(PROVISIONER, "goes on: there is room for its disks again");
+        }
         if !targets::is_as_started(&plan.vm) {
             report.note(PROVISIONER, "runs by an earlier lab.toml or image; to have it as it is now: bootjack provisioner restart");
         }
@@ -193,7 +285,7 @@ pub async fn up(
     );
     let frozen = Frozen::of(paths);
     match plan.freeze && frozen.is_there(&key) {
-        true => match thaw(plan, &frozen, report) {
+        true => match thaw(opened, plan, &frozen, report) {
             Ok(()) => {}
             Err(failure) => {
                 report.note(
@@ -202,10 +294,10 @@ pub async fn up(
                 );
                 frozen.remove();
                 vm::stop(PROVISIONER, paths, &plan.vm.vm.uuid, None)?;
-                start(plan, &frozen, &key, store, report, until).await?;
+                start(opened, plan, &frozen, &key, store, report, until).await?;
             }
         },
-        false => start(plan, &frozen, &key, store, report, until).await?,
+        false => start(opened, plan, &frozen, &key, store, report, until).await?,
     }
     report.waiting("bootjackd starts in its container");
     ready(opened, until).await?;
@@ -241,7 +333,8 @@ fn prepare(opened: &Opened, plan: &Plan, keys: &Keys) -> Result<String, Failure>
         authorized_keys: vec![keys.public.clone()],
         config: plan.config.clone(),
         auth,
-        user_data: None,
+        user_data: plan.user_data.clone(),
+        cloud: plan.cloud.clone(),
     });
     let is_up = vm::state(paths, &plan.vm.vm.uuid)?.is_up();
     // A machine that runs has these open.
@@ -261,6 +354,7 @@ fn instance(entries: &[Entry]) -> String {
 
 /// Starts it from power-on; frozen at its gate, for the next time.
 async fn start(
+    opened: &Opened,
     plan: &Plan,
     frozen: &Frozen,
     key: &str,
@@ -284,7 +378,7 @@ async fn start(
         return Ok(());
     }
     report.waiting("the provisioner starts");
-    let mut gate = reached(paths, until)?;
+    let mut gate = reached(opened, paths, until)?;
     report.waiting("the provisioner is frozen, for the next time");
     match frozen.save(key, paths, plan.zstd.as_deref()) {
         Ok(()) => report.done(PROVISIONER, "frozen: it starts in seconds from now on"),
@@ -294,7 +388,7 @@ async fn start(
 }
 
 /// Starts it from its frozen state.
-fn thaw(plan: &Plan, frozen: &Frozen, report: &Report) -> Result<(), Failure> {
+fn thaw(opened: &Opened, plan: &Plan, frozen: &Frozen, report: &Report) -> Result<(), Failure> {
     let paths = &plan.vm.paths;
     report.waiting("the provisioner is thawed");
     let until = Instant::now() + PATIENCE;
@@ -304,7 +398,7 @@ fn thaw(plan: &Plan, frozen: &Frozen, report: &Report) -> Result<(), Failure> {
     // By this, and not by how its memory came, it is known again.
     targets::note(&plan.vm)?;
     frozen::go_on(&paths.monitor).map_err(vm_failed)?;
-    pass(paths, until)?;
+    pass(opened, paths, until)?;
     report.done(PROVISIONER, &format!("thawed ({})", plan.vm.title()));
     Ok(())
 }
@@ -313,18 +407,21 @@ fn thaw(plan: &Plan, frozen: &Frozen, report: &Report) -> Result<(), Failure> {
 async fn unstick(opened: &Opened, paths: &VmPaths, until: Instant) -> Result<(), Failure> {
     frozen::go_on(&paths.monitor).map_err(vm_failed)?;
     let server = server(opened)?;
-    while channel(&server).await.is_err() && Instant::now() < until {
+    while client::channel(&server).await.is_err() && Instant::now() < until {
+        check_hope(opened, paths)?;
         let mut gate = Gate::connect(&paths.control)?;
         if gate.is_reached(Instant::now() + GLANCE)? {
             return gate.open(until);
         }
+        // Nor does it stand there once it is past it, and bootjackd was stopped by hand.
+        start_container(opened).await?;
     }
     Ok(())
 }
 
 /// `provisioner container stop` may have been the last word: up means that bootjackd answers.
 async fn start_container(opened: &Opened) -> Result<(), Failure> {
-    if channel(&server(opened)?).await.is_ok() {
+    if client::channel(&server(opened)?).await.is_ok() {
         return Ok(());
     }
     let config = ssh::write(opened)?;
@@ -343,22 +440,44 @@ async fn start_container(opened: &Opened) -> Result<(), Failure> {
 }
 
 /// Lets it through its gate.
-fn pass(paths: &VmPaths, until: Instant) -> Result<(), Failure> {
-    reached(paths, until)?.open(until)
+fn pass(opened: &Opened, paths: &VmPaths, until: Instant) -> Result<(), Failure> {
+    reached(opened, paths, until)?.open(until)
 }
 
-fn reached(paths: &VmPaths, until: Instant) -> Result<Gate, Failure> {
+fn reached(opened: &Opened, paths: &VmPaths, until: Instant) -> Result<Gate, Failure> {
     let mut gate = Gate::connect(&paths.control)?;
-    match gate.is_reached(until)? {
-        true => Ok(gate),
-        false => Err(late(paths)),
+    while Instant::now() < until {
+        if gate.is_reached(until.min(Instant::now() + LOOK_AT_CONSOLE))? {
+            return Ok(gate);
+        }
+        check_hope(opened, paths)?;
+    }
+    Err(late(paths))
+}
+
+/// Whether it is any use to wait: its image has not said that it will never do, and its disks have room.
+fn check_hope(opened: &Opened, paths: &VmPaths) -> Result<(), Failure> {
+    if vm::room::is_wanting(&vm::state(paths, &uuid(opened))?) {
+        return Err(vm::room::lack(PROVISIONER, paths));
+    }
+    let console = targets::console_since_power_on(paths);
+    let why = console.lines().find_map(|line| line.split_once(REFUSED));
+    match why {
+        None => Ok(()),
+        Some((_, why)) => {
+            let text = format!(
+                "the provisioner's image cannot be one: {}; its console: {}",
+                why.trim(),
+                paths.console_log().display()
+            );
+            Err(Failure::new(Exit::Vm, text))
+        }
     }
 }
 
 fn late(paths: &VmPaths) -> Failure {
     let text = format!(
-        "the provisioner is not up after {} s; its console: {}",
-        PATIENCE.as_secs(),
+        "the provisioner is not up after all this time; its console: {}",
         paths.console_log().display()
     );
     Failure::new(Exit::Timeout, text)
@@ -385,8 +504,9 @@ fn forget_other_image(plan: &Plan) -> Result<(), Failure> {
 async fn ready(opened: &Opened, until: Instant) -> Result<(), Failure> {
     let paths = opened.paths.vm(PROVISIONER);
     let server = server(opened)?;
+    let mut looked = Instant::now();
     loop {
-        match channel(&server).await {
+        match client::channel(&server).await {
             Ok(_) => return Ok(()),
             // Wrong certificates do not get better.
             Err(failure) if failure.exit == Exit::Invalid => return Err(failure),
@@ -398,19 +518,12 @@ async fn ready(opened: &Opened, until: Instant) -> Result<(), Failure> {
                 return Err(Failure::new(Exit::Vm, text));
             }
             Err(_) if Instant::now() > until => return Err(late(&paths)),
+            Err(_) if looked.elapsed() > LOOK_AT_CONSOLE => {
+                check_hope(opened, &paths)?;
+                looked = Instant::now();
+            }
             Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
         }
-    }
-}
-
-/// Connects to its API. QEMU takes connections for a machine that takes none, and leaves them as they are.
-async fn channel(server: &Server) -> Result<client::Connection, Failure> {
-    match tokio::time::timeout(ANSWER, client::channel(server)).await {
-        Ok(answer) => answer,
-        Err(_) => Err(Failure::new(
-            Exit::Service,
-            format!("bootjackd at {server} does not answer"),
-        )),
     }
 }
 

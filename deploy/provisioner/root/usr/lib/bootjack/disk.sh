@@ -11,5 +11,6 @@ disk() {
     return 1
 }
 
-# argument NAME: the value of NAME=VALUE on the kernel's command line, or nothing.
-argument() { tr ' ' '\n' </proc/cmdline | sed -n "s/^$1=//p" | tail -n 1; }
+# argument NAME: the value of NAME=VALUE on the kernel's command line, or nothing. The boot loader of a cloud image has a command
+# line of its own, so there the seed has a file of such words.
+argument() { cat /proc/cmdline /etc/bootjack/cmdline 2>/dev/null | tr ' ' '\n' | sed -n "s/^$1=//p" | tail -n 1; }
