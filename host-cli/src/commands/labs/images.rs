@@ -21,7 +21,7 @@ pub fn lacking<'a>(
             machine.image.as_deref() == Some(name)
                 && machine.arch == arch
                 && (names.is_empty() || names.contains(&machine.name))
-                && !opened.paths.vm(&machine.name).disk().exists()
+                && !opened.paths.vm(&machine.name).disk_there().exists()
         })
     };
     let pulls = facts.pulls.iter();
