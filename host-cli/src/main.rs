@@ -16,6 +16,7 @@ mod client;
 mod commands;
 mod console;
 mod container;
+mod control;
 mod disk;
 #[allow(dead_code)]
 mod drivers;
@@ -26,6 +27,7 @@ mod images;
 mod import;
 mod lab;
 mod labfile;
+mod lines;
 mod namespace;
 mod network;
 mod options;

@@ -1,7 +1,7 @@
 //! QEMU's control socket. In: commands. Out: what QEMU answers, and its events. One client at a time: connect, act, drop.
 
 use std::collections::VecDeque;
-use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use thiserror::Error;
 
+use crate::lines::{Lines, Next};
+
 /// A connection that QEMU has greeted.
 pub struct Qmp {
-    reader: BufReader<UnixStream>,
-    line: Vec<u8>,
+    lines: Lines,
     events: VecDeque<Event>,
     next_id: u64,
 }
@@ -57,8 +58,7 @@ impl Qmp {
             _ => broken(&error),
         })?;
         let mut qmp = Self {
-            reader: BufReader::new(stream),
-            line: Vec::new(),
+            lines: Lines::of(stream),
             events: VecDeque::new(),
             next_id: 0,
         };
@@ -85,12 +85,8 @@ impl Qmp {
     ) -> Result<Value, QmpError> {
         self.next_id += 1;
         let id = self.next_id;
-        let mut text = json!({"execute": command, "arguments": arguments, "id": id}).to_string();
-        text.push('\n');
-        self.reader
-            .get_mut()
-            .write_all(text.as_bytes())
-            .map_err(|error| broken(&error))?;
+        let text = json!({"execute": command, "arguments": arguments, "id": id}).to_string();
+        self.lines.say(&text).map_err(|error| broken(&error))?;
         let until = Instant::now() + patience;
         loop {
             let message = self.answer(until)?.ok_or(QmpError::Late(patience))?;
@@ -151,31 +147,12 @@ impl Qmp {
 
     /// The next message; none if none comes by then.
     fn message(&mut self, until: Instant) -> Result<Option<Value>, QmpError> {
-        loop {
-            let Some(left) = until.checked_duration_since(Instant::now()) else {
-                return Ok(None);
-            };
-            let left = left.max(Duration::from_millis(1));
-            let stream = self.reader.get_ref();
-            stream
-                .set_read_timeout(Some(left))
-                .map_err(|error| broken(&error))?;
-            // What comes before the time is over stays in `line`.
-            match self.reader.read_until(b'\n', &mut self.line) {
-                Ok(_) if self.line.last() == Some(&b'\n') => {
-                    let line = std::mem::take(&mut self.line);
-                    let message = serde_json::from_slice(&line);
-                    return message
-                        .map(Some)
-                        .map_err(|error| QmpError::Broken(format!("it is not JSON: {error}")));
-                }
-                Ok(_) => return Err(QmpError::Gone),
-                Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock | ErrorKind::TimedOut => return Ok(None),
-                    ErrorKind::Interrupted => {}
-                    _ => return Err(broken(&error)),
-                },
-            }
+        match self.lines.next(until).map_err(|error| broken(&error))? {
+            Next::Line(line) => serde_json::from_slice(&line)
+                .map(Some)
+                .map_err(|error| QmpError::Broken(format!("it is not JSON: {error}"))),
+            Next::Nothing => Ok(None),
+            Next::End => Err(QmpError::Gone),
         }
     }
 }
@@ -203,6 +180,7 @@ pub fn forwarded_port(usernet: &str, guest_port: u16) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
     use std::os::unix::net::UnixListener;
     use std::thread;
 

@@ -340,7 +340,7 @@ fn nobody_in_particular_takes_a_tap_where_it_may_and_reaches_tcp_in_the_namespac
         assert_eq!(refused.status.code(), Some(1));
         assert_eq!(
             String::from_utf8(refused.stderr).unwrap(),
-            "bootjack: cannot reach 198.18.0.1, port 81: connection refused\n"
+            "bootjack: the provisioner's namespace: cannot reach 198.18.0.1, port 81: connection refused\n"
         );
     }
 }

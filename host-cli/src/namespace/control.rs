@@ -1,21 +1,19 @@
-//! What is said on the supervisor's control socket, and its other side: JSON, one line each way, as on the switch's. After the
-//! answer to `dial` the connection is that to the machine.
+//! What the supervisor understands on its control socket (`control`), and its other side. After the answer to `dial` the
+//! connection is that to the machine.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown};
 use std::os::fd::AsFd as _;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::exit::{Exit, Failure};
+use crate::control;
+use crate::exit::Failure;
 use crate::output::io_reason;
 
-/// Longest line.
-pub const LINE_MAX: u64 = 64 << 10;
 /// For the machine to be reached, and for bootjackd to end.
 const ANSWER: Duration = Duration::from_secs(60);
 
@@ -29,13 +27,6 @@ pub enum Request {
         port: u16,
     },
     Stop(()),
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Answer {
-    Ok(serde_json::Value),
-    Error(String),
 }
 
 /// What runs.
@@ -55,64 +46,37 @@ pub struct Status {
     pub frames_dropped: u64,
 }
 
-impl Answer {
-    /// As it is sent, with its end of line.
-    pub fn line(&self) -> Vec<u8> {
-        let mut line = serde_json::to_vec(self).expect("strings and numbers are JSON");
-        line.push(b'\n');
-        line
-    }
-}
-
 /// A connection to the supervisor of one lab.
-pub struct Client {
-    stream: BufReader<UnixStream>,
-}
+pub struct Client(control::Client);
 
 impl Client {
     /// Connects to the supervisor in this runtime directory; `Conflict` if none runs.
     pub fn connect(run: &Path) -> Result<Self, Failure> {
-        let socket = super::socket(run);
-        let connected = UnixStream::connect(&socket).and_then(|stream| {
-            stream.set_read_timeout(Some(ANSWER))?;
-            Ok(stream)
-        });
-        let stream = connected.map_err(|error| {
-            let why = io_reason(&error);
-            let text = format!(
-                "no provisioner runs in a namespace: {}: {why}",
-                socket.display()
-            );
-            Failure::new(Exit::Conflict, text)
-        })?;
-        Ok(Self {
-            stream: BufReader::new(stream),
-        })
+        let who = "the provisioner's namespace".to_owned();
+        let absent = "no provisioner runs in a namespace";
+        control::Client::connect(&super::socket(run), who, absent, ANSWER).map(Self)
     }
 
     pub fn status(&mut self) -> Result<Status, Failure> {
-        let value = self.ask(&Request::Status(()))?;
-        serde_json::from_value(value).map_err(|error| failed(&error.to_string()))
+        self.0.ask_for(&Request::Status(()))
     }
 
     /// Ends bootjackd and the supervisor; returns when both are gone.
-    pub fn stop(mut self) -> Result<(), Failure> {
-        self.ask(&Request::Stop(()))?;
-        match self.stream.read_to_end(&mut Vec::new()) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(failed(&io_reason(&error))),
-        }
+    pub fn stop(self) -> Result<(), Failure> {
+        self.0.stop(&Request::Stop(()))
     }
 
     /// Connects standard input and output to a machine of the lab until both sides have ended.
     pub fn dial(mut self, host: IpAddr, port: u16) -> Result<(), Failure> {
-        self.ask(&Request::Dial { host, port })?;
-        let cannot = |error: io::Error| failed(&io_reason(&error));
+        self.0.ask(&Request::Dial { host, port })?;
+        let control::Client { stream, .. } = &self.0;
+        let early = stream.buffer().to_vec();
+        let stream = stream.get_ref().try_clone();
+        let cannot = |error: io::Error| self.0.failed(&io_reason(&error));
+        let mut stream = stream.map_err(cannot)?;
         // Unbuffered.
         let mut output = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(cannot)?);
-        let early = self.stream.buffer().to_vec();
         output.write_all(&early).map_err(cannot)?;
-        let mut stream = self.stream.into_inner();
         stream.set_read_timeout(None).map_err(cannot)?;
         let mut there = stream.try_clone().map_err(cannot)?;
         // Not waited for: what a person types has no end.
@@ -125,27 +89,7 @@ impl Client {
         match carry(&mut stream, &mut output) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            Err(error) => Err(failed(&io_reason(&error))),
-        }
-    }
-
-    fn ask(&mut self, request: &Request) -> Result<serde_json::Value, Failure> {
-        let mut line = serde_json::to_vec(request).expect("strings and numbers are JSON");
-        line.push(b'\n');
-        let mut answer = Vec::new();
-        let asked = (self.stream.get_ref())
-            .write_all(&line)
-            .and_then(|()| self.stream.read_until(b'\n', &mut answer));
-        if let Err(error) = asked {
-            return Err(failed(&io_reason(&error)));
-        }
-        if answer.is_empty() {
-            return Err(failed("it ended before it answered"));
-        }
-        match serde_json::from_slice(&answer) {
-            Ok(Answer::Ok(value)) => Ok(value),
-            Ok(Answer::Error(why)) => Err(Failure::new(Exit::Failed, why)),
-            Err(error) => Err(failed(&error.to_string())),
+            Err(error) => Err(cannot(error)),
         }
     }
 }
@@ -164,12 +108,10 @@ fn carry(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
     }
 }
 
-fn failed(why: &str) -> Failure {
-    Failure::new(Exit::Failed, format!("the provisioner's namespace: {why}"))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     #[test]

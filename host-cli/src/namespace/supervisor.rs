@@ -18,9 +18,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use super::INTERFACE;
-use super::control::{Answer, LINE_MAX, Request, Status};
+use super::control::{Request, Status};
 use super::shovel::{Counters, Shovel};
 use crate::cli::NamespaceArgs;
+use crate::control::{Answer, LINE_MAX};
 use crate::exit::{Exit, Failure};
 use crate::network::{self, CableKind, Right};
 use crate::output::io_reason;
@@ -199,7 +200,7 @@ async fn answer(stream: UnixStream, facts: Arc<Facts>, stop: mpsc::Sender<()>) -
     loop {
         let mut line = Vec::new();
         (&mut stream)
-            .take(LINE_MAX)
+            .take(LINE_MAX as u64)
             .read_until(b'\n', &mut line)
             .await?;
         if line.last() != Some(&b'\n') {

@@ -2,17 +2,17 @@
 //! machine stands there, and its way on, with the time and with random octets, which are the only things that it brings from
 //! outside. It refuses to wait forever.
 
-use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::exit::{Exit, Failure};
+use crate::lines::{Lines, Next};
 
 /// A connection to the machine's port.
 pub struct Gate {
-    reader: BufReader<UnixStream>,
-    line: Vec<u8>,
+    lines: Lines,
 }
 
 /// How often the guest is asked: what was asked before it listened is answered when it does.
@@ -23,8 +23,7 @@ impl Gate {
     pub fn connect(socket: &Path) -> Result<Self, Failure> {
         let stream = UnixStream::connect(socket).map_err(Failure::io("connect to", socket))?;
         Ok(Self {
-            reader: BufReader::new(stream),
-            line: Vec::new(),
+            lines: Lines::of(stream),
         })
     }
 
@@ -58,35 +57,17 @@ impl Gate {
     }
 
     fn say(&mut self, line: &str) -> Result<(), Failure> {
-        let line = format!("{line}\n");
-        let said = self.reader.get_mut().write_all(line.as_bytes());
-        said.map_err(|error| broken(&error))
+        self.lines.say(line).map_err(|error| broken(&error))
     }
 
     /// Whether this line comes by then; others are passed over.
     fn hears(&mut self, wanted: &str, until: Instant) -> Result<bool, Failure> {
         loop {
-            let Some(left) = until.checked_duration_since(Instant::now()) else {
-                return Ok(false);
-            };
-            let left = left.max(Duration::from_millis(1));
-            let stream = self.reader.get_ref();
-            stream
-                .set_read_timeout(Some(left))
-                .map_err(|error| broken(&error))?;
-            // What has come of a line stays in `line`.
-            match self.reader.read_until(b'\n', &mut self.line) {
-                Ok(_) if self.line.last() == Some(&b'\n') => {
-                    let line = std::mem::take(&mut self.line);
-                    if line.trim_ascii() == wanted.as_bytes() {
-                        return Ok(true);
-                    }
-                }
-                Ok(_) => return Err(ended()),
-                Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => {}
-                    _ => return Err(broken(&error)),
-                },
+            match self.lines.next(until).map_err(|error| broken(&error))? {
+                Next::Line(line) if line.trim_ascii() == wanted.as_bytes() => return Ok(true),
+                Next::Line(_) => {}
+                Next::Nothing => return Ok(false),
+                Next::End => return Err(ended()),
             }
         }
     }
@@ -108,6 +89,7 @@ fn broken(error: &std::io::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
     use std::os::unix::net::UnixListener;
     use std::thread;
 

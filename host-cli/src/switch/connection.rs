@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use super::fib::PortKey;
 use super::pcap;
-use super::protocol::{Answer, LINE_MAX};
+use crate::control::{Answer, LINE_MAX};
 
 /// What a capture may lag behind; frames that find no room are missing in it.
 const LAG_MAX: usize = 16 << 20;

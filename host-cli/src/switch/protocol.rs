@@ -1,5 +1,4 @@
-//! What is said on the control socket: JSON, one line each way. A request is an object with one key, the verb; an answer is
-//! `{"ok": …}` or `{"error": "…"}`. After the answer to `capture` the connection is a pcap stream.
+//! What the switch understands on its control socket (`control`). After the answer to `capture` the connection is a pcap stream.
 
 use std::time::Duration;
 
@@ -8,8 +7,6 @@ use serde::{Deserialize, Serialize};
 use super::bridge::Counters;
 use super::names::is_id;
 
-/// Longest line; connections that send longer ones are closed.
-pub const LINE_MAX: usize = 64 << 10;
 /// Longest delay of a bad cable.
 const DELAY_MAX: Duration = Duration::from_secs(10);
 
@@ -44,13 +41,6 @@ pub enum Request {
         delay_ms: u64,
     },
     Stop(()),
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Answer {
-    Ok(serde_json::Value),
-    Error(String),
 }
 
 /// What runs.
@@ -123,28 +113,10 @@ impl Request {
             _ => Ok(()),
         }
     }
-
-    /// As it is sent, with its end of line.
-    pub fn line(&self) -> Vec<u8> {
-        line(self)
-    }
-}
-
-impl Answer {
-    /// As it is sent, with its end of line.
-    pub fn line(&self) -> Vec<u8> {
-        line(self)
-    }
 }
 
 fn is_name(name: &str) -> bool {
     (1..=255).contains(&name.len()) && !name.chars().any(char::is_control)
-}
-
-fn line(value: &impl Serialize) -> Vec<u8> {
-    let mut line = serde_json::to_vec(value).expect("strings, numbers and lists are JSON");
-    line.push(b'\n');
-    line
 }
 
 #[cfg(test)]
@@ -181,7 +153,10 @@ mod tests {
             (r#"{"stop":null}"#, Request::Stop(())),
         ] {
             assert_eq!(Request::parse(line.as_bytes()).unwrap(), request);
-            assert_eq!(request.line(), format!("{line}\n").as_bytes());
+            assert_eq!(
+                crate::control::line(&request),
+                format!("{line}\n").as_bytes()
+            );
         }
     }
 

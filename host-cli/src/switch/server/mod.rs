@@ -18,9 +18,10 @@ use super::dgram::Batch;
 use super::end::End;
 use super::fib::PortKey;
 use super::poll::{Poll, Token};
-use super::protocol::{Answer, Request};
+use super::protocol::Request;
 use super::wire::Wire;
 use super::{known, lock, log, names};
+use crate::control::Answer;
 use crate::exit::Failure;
 
 /// Connections to the control socket at once; more wait.
