@@ -116,17 +116,65 @@ impl Detached {
 
 /// Starts a program in a session of its own, away from this terminal and its Ctrl-C; what it says is added to `log`.
 pub fn detached(program: &Path, arguments: &[String], log: &Path) -> Result<Detached, Failure> {
+    start_detached(program, arguments, log, None)
+}
+
+/// What is done for a program that does not do it itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Keeping<'a> {
+    /// Locked (fcntl) from before its first instruction until its end, with its process id inside.
+    pub pid_file: &'a Path,
+    /// Where its standard output is added; none: to its log.
+    pub output: Option<&'a Path>,
+}
+
+/// The same for a program that keeps no pid file.
+pub fn detached_keeping(
+    program: &Path,
+    arguments: &[String],
+    log: &Path,
+    keeping: Keeping<'_>,
+) -> Result<Detached, Failure> {
+    start_detached(program, arguments, log, Some(keeping))
+}
+
+fn append(file: &Path) -> Result<File, Failure> {
     let mut options = File::options();
-    let opened = options.create(true).append(true).open(log);
-    let file = opened.map_err(Failure::io("write", log))?;
+    let opened = options.create(true).append(true).open(file);
+    opened.map_err(Failure::io("write", file))
+}
+
+fn start_detached(
+    program: &Path,
+    arguments: &[String],
+    log: &Path,
+    keeping: Option<Keeping<'_>>,
+) -> Result<Detached, Failure> {
+    let file = append(log)?;
     let log_start = file.metadata().map_or(0, |metadata| metadata.len());
     let errors = file.try_clone().map_err(Failure::io("write", log))?;
+    let output = match keeping.and_then(|keeping| keeping.output) {
+        Some(output) => append(output)?,
+        None => file,
+    };
     let mut command = std::process::Command::new(program);
     command
         .args(arguments)
         .stdin(Stdio::null())
-        .stdout(file)
+        .stdout(output)
         .stderr(errors);
+    let pid_file = match keeping {
+        Some(Keeping { pid_file, .. }) => {
+            let mut options = File::options();
+            let opened = options.read(true).write(true).create(true).truncate(false);
+            let opened = opened.open(pid_file);
+            Some(opened.map_err(Failure::io("write", pid_file))?)
+        }
+        None => None,
+    };
+    if let Some(pid_file) = pid_file {
+        hold(&mut command, pid_file);
+    }
     // SAFETY: setsid is safe between fork and exec: it neither allocates nor locks.
     unsafe {
         std::os::unix::process::CommandExt::pre_exec(&mut command, || match libc::setsid() {
@@ -143,6 +191,46 @@ pub fn detached(program: &Path, arguments: &[String], log: &Path) -> Result<Deta
         child,
         log_start,
     })
+}
+
+/// Has a program hold the lock on its pid file. A lock of fcntl(2) is its process's, so the program has it from fork to its end,
+/// whatever it makes of itself.
+fn hold(command: &mut std::process::Command, pid_file: File) {
+    use std::os::fd::AsRawFd as _;
+    // SAFETY: every call is safe between fork and exec: none allocates or locks memory; the descriptor lives in the closure.
+    unsafe {
+        std::os::unix::process::CommandExt::pre_exec(command, move || {
+            let fd = pid_file.as_raw_fd();
+            let mut lock: libc::flock = std::mem::zeroed();
+            lock.l_type = libc::F_WRLCK as _;
+            lock.l_whence = libc::SEEK_SET as _;
+            let mut digits = [0; 12];
+            let text = decimal(std::process::id(), &mut digits);
+            let is_held = libc::fcntl(fd, libc::F_SETLK, &lock) == 0
+                // It stays open in the program.
+                && libc::fcntl(fd, libc::F_SETFD, 0) == 0
+                && libc::ftruncate(fd, 0) == 0
+                && libc::write(fd, text.as_ptr().cast(), text.len()) == text.len() as isize;
+            match is_held {
+                true => Ok(()),
+                false => Err(std::io::Error::last_os_error()),
+            }
+        });
+    }
+}
+
+/// A number and the end of a line, without memory of the heap.
+fn decimal(mut number: u32, octets: &mut [u8; 12]) -> &[u8] {
+    let mut at = octets.len() - 1;
+    octets[at] = b'\n';
+    loop {
+        at -= 1;
+        octets[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &octets[at..];
+        }
+    }
 }
 
 /// Waits a moment before a fact is looked at again that nobody gives a signal of: that QEMU listens, that it has gone.
@@ -168,6 +256,13 @@ pub fn last_lines(log: &Path, start: u64, count: usize) -> String {
         [] => "it said nothing".to_owned(),
         lines => lines[lines.len().saturating_sub(count)..].join("; "),
     }
+}
+
+/// What a process can be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    Terminate,
+    Kill,
 }
 
 /// A process that is held on to: no other can be taken for it.
@@ -197,18 +292,22 @@ impl Handle {
         Ok(Self { pid })
     }
 
-    /// Kills it.
-    pub fn kill(&self) -> std::io::Result<()> {
+    /// Sends it this signal.
+    pub fn send(&self, signal: Signal) -> std::io::Result<()> {
+        let signal = match signal {
+            Signal::Terminate => libc::SIGTERM,
+            Signal::Kill => libc::SIGKILL,
+        };
         #[cfg(target_os = "linux")]
         let sent = {
             use std::os::fd::AsRawFd as _;
             let (fd, none) = (self.fd.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
             // SAFETY: the descriptor is a process's, and there is no siginfo.
-            unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, libc::SIGKILL, none, 0) }
+            unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, none, 0) }
         };
         #[cfg(not(target_os = "linux"))]
         // SAFETY: takes no pointers.
-        let sent = unsafe { libc::kill(self.pid, libc::SIGKILL) };
+        let sent = unsafe { libc::kill(self.pid, signal) };
         match sent {
             0 => Ok(()),
             _ => Err(std::io::Error::last_os_error()),
@@ -500,6 +599,35 @@ mod tests {
             failure.message,
             "cannot start qemu: no such file or directory"
         );
+    }
+
+    #[test]
+    fn a_program_that_keeps_no_pid_file_holds_ours_until_it_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let (pid_file, log) = (dir.path().join("pid"), dir.path().join("log"));
+        let keeping = Keeping {
+            pid_file: &pid_file,
+            output: None,
+        };
+        let (program, script) = shell("exec sleep 1000");
+        let mut first = detached_keeping(program, &script, &log, keeping).unwrap();
+        let holder = crate::vm::holder::holder(&pid_file).unwrap();
+        assert_eq!(holder, Some(i32::try_from(first.pid).unwrap()));
+        let second = detached_keeping(program, &script, &log, keeping);
+        assert!(second.is_err(), "two never hold it");
+        let text = std::fs::read_to_string(&pid_file).unwrap();
+        assert_eq!(text, format!("{}\n", first.pid));
+        first.child.kill().unwrap();
+        first.child.wait().unwrap();
+        assert_eq!(crate::vm::holder::holder(&pid_file).unwrap(), None);
+    }
+
+    #[test]
+    fn numbers_are_written_without_the_heap() {
+        for number in [0, 7, 10, 4_294_967_295] {
+            let text = format!("{number}\n");
+            assert_eq!(decimal(number, &mut [0; 12]), text.as_bytes());
+        }
     }
 
     #[test]

@@ -88,7 +88,7 @@ impl Exported {
             let text = format!("{} has no machine {name}", opened.file.display());
             Failure::new(Exit::NotFound, text)
         })?;
-        let disk = opened.paths.vm(name).disk();
+        let disk = opened.paths.vm(name).disk_there();
         if !disk.exists() {
             let text = format!("{name} has no disk yet; start it with: bootjack up {name}");
             return Err(Failure::new(Exit::NotFound, text));

@@ -66,6 +66,27 @@ pub async fn overlay(
     store.using(&base.path, &path, make).await
 }
 
+/// A raw disk with an image's octets and room behind them: for what knows no other format.
+pub async fn raw_of(store: &Store, image: &Image, path: &Path, size: u64) -> Result<(), Failure> {
+    let path = new_path(path)?;
+    let made = store.temporary(&path)?;
+    let raw = DiskFormat::Raw;
+    qemu_img::run(&qemu_img::convert(
+        &image.path,
+        image.format,
+        made.path(),
+        raw,
+        &[],
+    ))
+    .await?;
+    File::options()
+        .write(true)
+        .open(made.path())
+        .and_then(|file| file.set_len(size))
+        .map_err(Failure::io("write", &path))?;
+    made.keep(&path)
+}
+
 /// A disk as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Info {

@@ -5,6 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::drivers::spec::DiskFormat;
+
 use sha2::{Digest as _, Sha256};
 
 /// The directories that the environment gives.
@@ -207,6 +209,22 @@ impl VmPaths {
 
     pub fn disk(&self) -> PathBuf {
         self.dir.join("disk.qcow2")
+    }
+
+    /// Its disk, as a driver has it.
+    pub fn disk_of(&self, format: DiskFormat) -> PathBuf {
+        match format {
+            DiskFormat::Qcow2 => self.disk(),
+            DiskFormat::Raw => self.dir.join("disk.raw"),
+        }
+    }
+
+    /// Its disk that there is, of whichever format.
+    pub fn disk_there(&self) -> PathBuf {
+        match self.disk_of(DiskFormat::Raw) {
+            raw if raw.exists() => raw,
+            _ => self.disk(),
+        }
     }
 
     /// The provisioner's disk that outlives its machine.

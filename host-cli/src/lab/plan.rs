@@ -31,6 +31,7 @@ pub struct VmPlan {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewDisk {
     pub size: u64,
+    pub format: DiskFormat,
     /// The image it starts as; blank without one.
     pub base: Option<(PathBuf, DiskFormat)>,
 }
@@ -53,6 +54,8 @@ pub struct Facts {
     pub provisioner: Option<FoundImage>,
     /// What is to run them, whatever there is.
     pub driver: Option<Driver>,
+    /// The program of a driver of macOS's framework.
+    pub framework: Option<PathBuf>,
 }
 
 impl VmPlan {
@@ -64,6 +67,12 @@ impl VmPlan {
         }
     }
 
+    /// The file that its program reads, and what is in it.
+    pub fn config(&self) -> Option<(PathBuf, String)> {
+        let config = || format!("{:#}\n", macosvm::config(&self.vm));
+        (self.driver == Driver::Macosvm).then(|| (self.vm_file(), config()))
+    }
+
     /// macosvm's configuration.
     fn vm_file(&self) -> PathBuf {
         self.paths.dir.join("macosvm.json")
@@ -72,12 +81,9 @@ impl VmPlan {
     /// The command line as one could type it, after the file that it names.
     pub fn command_line(&self) -> String {
         let command = crate::words::shown(&self.program, &self.arguments());
-        match self.driver {
-            Driver::Macosvm => {
-                let (file, config) = (self.vm_file(), macosvm::config(&self.vm));
-                format!("# {}\n{config:#}\n{command}", file.display())
-            }
-            _ => command,
+        match self.config() {
+            Some((file, config)) => format!("# {}\n{config}{command}", file.display()),
+            None => command,
         }
     }
 
@@ -119,7 +125,14 @@ fn target(
     let (program, driver, driver_reason) = runner(machine.arch, facts, missing)?;
     let arch = facts.arch(machine.arch)?;
     let boots_net = machine.boot.contains(&BootFrom::Net);
-    let (boot, vars_template) = firmware(machine, arch, &vm_paths, boots_net, missing)?;
+    let (boot, vars_template) = match driver.accel() {
+        Some(_) => firmware(machine, arch, &vm_paths, boots_net, missing)?,
+        None => (own_firmware(machine, &vm_paths), None),
+    };
+    let format = match driver.caps().qcow2 {
+        true => DiskFormat::Qcow2,
+        false => DiskFormat::Raw,
+    };
     let base = match &machine.image {
         None => None,
         Some(name) => {
@@ -138,8 +151,8 @@ fn target(
     if machine.disk.is_some() {
         disks.push(Disk {
             id: "disk".to_owned(),
-            path: vm_paths.disk(),
-            format: DiskFormat::Qcow2,
+            path: vm_paths.disk_of(format),
+            format,
             serial: None,
             read_only: false,
             boot_order: Some(disk_order),
@@ -188,7 +201,7 @@ fn target(
         driver,
         driver_reason,
         vars_template,
-        new_disk: machine.disk.map(|size| NewDisk { size, base }),
+        new_disk: machine.disk.map(|size| NewDisk { size, format, base }),
         paths: vm_paths,
     })
 }
@@ -225,7 +238,12 @@ pub fn runner(
     missing: &mut Missing,
 ) -> Option<(PathBuf, Driver, Option<String>)> {
     if let Some(driver @ (Driver::Vfkit | Driver::Macosvm)) = facts.driver {
-        return Some((PathBuf::from(driver.as_str()), driver, None));
+        let program = facts.framework.clone();
+        return Some((
+            program.unwrap_or_else(|| driver.as_str().into()),
+            driver,
+            None,
+        ));
     }
     let found = facts.arch(arch)?;
     let Some(program) = found.qemu.clone() else {
@@ -281,7 +299,27 @@ fn firmware(
     }
 }
 
+/// What the framework of macOS brings along: it makes its variables itself.
+fn own_firmware(machine: &Machine, paths: &VmPaths) -> Boot {
+    match machine.firmware {
+        Firmware::Bios => Boot::Bios { rom: None },
+        Firmware::Uefi => Boot::Uefi {
+            code: PathBuf::new(),
+            vars: paths.vars(),
+        },
+    }
+}
+
 impl Facts {
+    /// The provisioner wants ports of loopback led into it, which QEMU alone does.
+    pub fn of_provisioner(&self) -> Self {
+        let driver = self.driver.filter(|driver| driver.caps().forwards);
+        Self {
+            driver,
+            ..self.clone()
+        }
+    }
+
     pub fn arch(&self, arch: Arch) -> Option<&ArchFacts> {
         self.arches.iter().find(|found| found.arch == arch)
     }

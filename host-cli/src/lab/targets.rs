@@ -12,10 +12,11 @@ use super::plan::VmPlan;
 use super::report::Report;
 use crate::disk;
 use crate::drivers::spec::DiskFormat;
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 use crate::images::files::write_whole;
 use crate::images::{self, Store};
 use crate::qmp::Qmp;
+use crate::vm::launch::Start;
 use crate::vm::{self, State};
 
 /// What became of a machine.
@@ -55,24 +56,20 @@ pub async fn start(plan: &VmPlan, store: &Store, report: &Report) -> Result<Star
     Ok(Started::Now)
 }
 
-/// Starts QEMU, and notes as what.
+/// Starts its program, and notes as what.
 pub fn launch(plan: &VmPlan) -> Result<State, Failure> {
-    if plan.driver.accel().is_none() {
-        let text = format!(
-            "{}: bootjack writes the command line of {1}, and does not start it yet; see it with: bootjack up --dry-run --driver {1}",
-            plan.vm.name,
-            plan.driver.as_str()
-        );
-        return Err(Failure::new(crate::exit::Exit::Missing, text));
-    }
     note(plan)?;
-    vm::launch(
-        &plan.vm.name,
-        &plan.program,
-        &plan.arguments(),
-        &plan.paths,
-        &plan.vm.uuid,
-    )
+    if let Some((file, text)) = plan.config() {
+        write_whole(&file, text)?;
+    }
+    let start = Start {
+        name: &plan.vm.name,
+        driver: plan.driver,
+        program: &plan.program,
+        arguments: &plan.arguments(),
+        uuid: &plan.vm.uuid,
+    };
+    vm::launch(&start, &plan.paths)
 }
 
 /// Notes what a machine was started as.
@@ -80,6 +77,7 @@ pub fn note(plan: &VmPlan) -> Result<(), Failure> {
     let arguments = plan.arguments();
     let record = json!({
         "version": 1,
+        "driver": plan.driver.as_str(),
         "program": plan.program,
         "arguments": arguments,
         "uuid": plan.vm.uuid,
@@ -136,8 +134,9 @@ fn plain(arguments: Vec<String>) -> Vec<String> {
 pub async fn prepare(plan: &VmPlan, store: &Store) -> Result<(), Failure> {
     make_private(&plan.paths.dir)?;
     if let Some(new) = &plan.new_disk {
-        let disk = plan.paths.disk();
+        let disk = plan.paths.disk_of(new.format);
         if !disk.exists() {
+            refuse_other_disk(plan, new.format)?;
             make_disk(&disk, new, store).await?;
         }
     }
@@ -150,9 +149,28 @@ pub async fn prepare(plan: &VmPlan, store: &Store) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What is on a disk of another format would not be there.
+fn refuse_other_disk(plan: &VmPlan, wanted: DiskFormat) -> Result<(), Failure> {
+    let other = plan.paths.disk_there();
+    if !other.exists() {
+        return Ok(());
+    }
+    let (name, format) = (&plan.vm.name, wanted.as_str());
+    let text = format!(
+        "{name}: {} wants its disk as {format}, and it is {}; carry it over with bootjack disk export --vm {name} --format {format}, or begin anew: bootjack vm delete {name}",
+        plan.driver.as_str(),
+        other.display(),
+    );
+    Err(Failure::new(Exit::Conflict, text))
+}
+
 async fn make_disk(disk: &Path, new: &super::plan::NewDisk, store: &Store) -> Result<(), Failure> {
+    let wanted = match new.format {
+        DiskFormat::Raw => images::DiskFormat::Raw,
+        DiskFormat::Qcow2 => images::DiskFormat::Qcow2,
+    };
     match &new.base {
-        None => disk::create(store, disk, new.size, images::DiskFormat::Qcow2).await,
+        None => disk::create(store, disk, new.size, wanted).await,
         Some((path, format)) => {
             let format = match format {
                 DiskFormat::Raw => images::DiskFormat::Raw,
@@ -160,6 +178,9 @@ async fn make_disk(disk: &Path, new: &super::plan::NewDisk, store: &Store) -> Re
             };
             let image = images::Image::at(path, Some(format), None)?;
             let size = new.size.max(image.virtual_size);
+            if new.format == DiskFormat::Raw {
+                return disk::raw_of(store, &image, disk, size).await;
+            }
             disk::overlay(store, &image, disk, Some(size)).await
         }
     }
@@ -179,7 +200,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), Failure> {
 pub fn reset(plan: &VmPlan, net_first: Option<bool>) -> Result<(), Failure> {
     let failed = |error: crate::qmp::QmpError| {
         let text = format!("{}: {error}", plan.vm.name);
-        Failure::new(crate::exit::Exit::Vm, text)
+        Failure::new(Exit::Vm, text)
     };
     let mut qmp = Qmp::connect(&plan.paths.monitor).map_err(failed)?;
     let nic = plan.vm.nics.iter().find(|nic| nic.boot_order.is_some());

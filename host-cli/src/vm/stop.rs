@@ -2,13 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-
+use super::control::{Control, Order};
 use super::holder::holder;
 use super::state::{State, state};
 use crate::exit::{Exit, Failure};
 use crate::lab::paths::VmPaths;
-use crate::qmp::Qmp;
+use crate::process::Signal;
 
 /// How it came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,13 +16,13 @@ pub enum Stopped {
     Already,
     /// The guest shut itself down.
     ByGuest,
-    /// QEMU was told to end.
+    /// Its program was told to end.
     ByQuit,
-    /// QEMU did not listen any more.
+    /// Its program did not listen any more.
     ByKill,
 }
 
-/// For QEMU to write its disks and go.
+/// For its program to write its disks and go.
 const QUIT: Duration = Duration::from_secs(10);
 /// For the kernel to take a killed process away.
 const KILL: Duration = Duration::from_secs(10);
@@ -40,15 +39,16 @@ pub fn stop(
         State::Running { pid, status } => (pid, status),
         State::Hung { pid, .. } => (pid, "hung".to_owned()),
     };
+    let control = Control::of(paths);
     // A machine that stands still hears no button.
-    if let (Some(grace), "running") = (grace, status.as_str()) {
-        tell(paths, "system_powerdown");
-        if is_gone_within(paths, grace)? {
-            return Ok(Stopped::ByGuest);
-        }
+    if let (Some(grace), "running") = (grace, status.as_str())
+        && control.tell(paths, pid, Order::PowerButton)
+        && is_gone_within(paths, grace)?
+    {
+        return Ok(Stopped::ByGuest);
     }
     if status != "hung" {
-        tell(paths, "quit");
+        control.tell(paths, pid, Order::End);
         if is_gone_within(paths, QUIT)? {
             return Ok(Stopped::ByQuit);
         }
@@ -57,18 +57,10 @@ pub fn stop(
     match is_gone_within(paths, KILL)? {
         true => Ok(Stopped::ByKill),
         false => {
-            let text = format!(
-                "{name}: qemu (pid {pid}) cannot be killed; look at: ps -o stat,wchan {pid}"
-            );
+            let text =
+                format!("{name} (pid {pid}) cannot be killed; look at: ps -o stat,wchan {pid}");
             Err(Failure::new(Exit::Vm, text))
         }
-    }
-}
-
-/// Whether it hears is seen from what it does.
-fn tell(paths: &VmPaths, command: &str) {
-    if let Ok(mut qmp) = Qmp::connect(&paths.monitor) {
-        let _ = qmp.execute(command, json!({}));
     }
 }
 
@@ -89,7 +81,7 @@ fn is_gone_within(paths: &VmPaths, time: Duration) -> Result<bool, Failure> {
 fn kill(paths: &VmPaths, pid: i32) -> Result<(), Failure> {
     let failed = |error: std::io::Error| {
         let why = crate::output::io_reason(&error);
-        Failure::new(Exit::Vm, format!("cannot kill qemu (pid {pid}): {why}"))
+        Failure::new(Exit::Vm, format!("cannot kill process {pid}: {why}"))
     };
     if pid <= 0 {
         let text = format!("who holds {} does not say who it is", paths.pid.display());
@@ -98,7 +90,7 @@ fn kill(paths: &VmPaths, pid: i32) -> Result<(), Failure> {
     let process = crate::process::Handle::of(pid).map_err(failed)?;
     // With the process in hand its id cannot become somebody else's; so what is true now stays true.
     match holder(&paths.pid)? {
-        Some(still) if still == pid => process.kill().map_err(failed),
+        Some(still) if still == pid => process.send(Signal::Kill).map_err(failed),
         _ => Ok(()),
     }
 }

@@ -16,16 +16,23 @@ use crate::labfile::ProvisionerKind;
 pub async fn look(opened: &Opened, store: &Store, how: &How) -> Result<Facts, Failure> {
     let mut facts = Facts {
         driver: how.driver,
+        framework: how
+            .driver
+            .and_then(|driver| host::find_program(driver.as_str())),
         ..Facts::default()
     };
     // What is not asked for is not tried.
     let native = match how.driver {
         None | Some(Driver::QemuKvm | Driver::QemuHvf) => true,
-        Some(Driver::QemuTcg | Driver::Vfkit | Driver::Macosvm) => false,
+        Some(Driver::QemuTcg) => false,
+        // The provisioner is QEMU's even then.
+        Some(Driver::Vfkit | Driver::Macosvm) => opened.lab.provisioner.kind == ProvisionerKind::Vm,
     };
     for arch in arches(&opened.lab) {
         let found = host::look(arch, native).await;
-        if let (Some(driver), Kvm::No(reason)) = (how.driver, &found.native) {
+        if let (Some(driver @ (Driver::QemuKvm | Driver::QemuHvf)), Kvm::No(reason)) =
+            (how.driver, &found.native)
+        {
             let text = format!(
                 "{} cannot be used: {reason}; leave --driver out for emulation",
                 driver.as_str()

@@ -20,6 +20,7 @@ use crate::lab::{provisioner, ssh, targets};
 use crate::output;
 use crate::qmp::Qmp;
 use crate::vm;
+use crate::vm::control::wants_qemu;
 
 /// Runs one.
 pub fn run(at: &At, command: VmCommand) -> Result<(), Failure> {
@@ -138,6 +139,13 @@ fn start(
             };
             check_boot(&plan, boot)?;
             let name = plan.vm.name.clone();
+            if boot == Some(BootChoice::OncePxe) && !plan.driver.caps().boot_once {
+                let text = format!(
+                    "{name}: {} boots nothing once; leave --driver out, or --boot once:pxe",
+                    plan.driver.as_str()
+                );
+                return Err(Failure::new(Exit::Usage, text));
+            }
             let monitor = plan.paths.monitor.clone();
             let nic = plan.vm.nics.iter().find(|nic| nic.boot_order.is_some());
             let nic = nic.map(|nic| nic.id.clone());
@@ -194,6 +202,7 @@ fn reset(opened: &Opened, at: &At, names: &[String]) -> Result<(), Failure> {
         let vm = target(opened, name)?;
         let paths = opened.paths.vm(name);
         running(opened, name)?;
+        wants_qemu(name, &paths, "has no reset button")?;
         let failed = |error| Failure::new(Exit::Vm, format!("{}: {error}", vm.name));
         let mut qmp = Qmp::connect(&paths.monitor).map_err(failed)?;
         qmp.execute("system_reset", json!({})).map_err(failed)?;
@@ -222,6 +231,7 @@ fn reinstall(opened: &Opened, at: &At, names: &[String], how: &How) -> Result<()
         let name = [plan.vm.name.clone()];
         match vm::state(&plan.paths, &plan.vm.uuid)?.is_up() {
             true => {
+                wants_qemu(&name[0], &plan.paths, "has no reset button")?;
                 targets::reset(&plan, Some(true))?;
                 report.done(&name[0], "reset, and boots from the network");
             }
@@ -299,6 +309,11 @@ fn at_console(
 ) -> Result<(), Failure> {
     plan::known(&opened.lab, name)?;
     let paths = opened.paths.vm(name);
+    wants_qemu(
+        name,
+        &paths,
+        "keeps its console to itself but for its log (bootjack vm logs)",
+    )?;
     work(&console::Place {
         machine: name,
         socket: &paths.console,
@@ -330,6 +345,7 @@ fn screenshot(opened: &Opened, name: &str, to: &Path) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Conflict, text));
     }
     running(opened, name)?;
+    wants_qemu(name, &opened.paths.vm(name), "takes no pictures")?;
     let file = std::path::absolute(to).map_err(Failure::io("write", to))?;
     let failed = |error| Failure::new(Exit::Vm, format!("{name}: {error}"));
     let mut qmp = Qmp::connect(&opened.paths.vm(name).monitor).map_err(failed)?;
@@ -344,6 +360,7 @@ fn qmp(opened: &Opened, name: &str, command: &str, arguments: &str) -> Result<()
         let text = format!("the arguments of {command} are no JSON: {error}");
         Failure::new(Exit::Usage, text)
     })?;
+    wants_qemu(name, &opened.paths.vm(name), "is not QEMU")?;
     let failed = |error| Failure::new(Exit::Vm, format!("{name}: {error}"));
     let mut qmp = Qmp::connect(&opened.paths.vm(name).monitor).map_err(failed)?;
     let answer = qmp.execute(command, arguments).map_err(failed)?;

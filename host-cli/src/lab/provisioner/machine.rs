@@ -104,7 +104,7 @@ pub fn plan(opened: &Opened, facts: &Facts) -> Result<Plan, Failure> {
         None => lab_archive(opened, image.arch)?,
     };
     let mut missing = Missing::default();
-    let runner = plan::runner(image.arch, facts, &mut missing);
+    let runner = plan::runner(image.arch, &facts.of_provisioner(), &mut missing);
     missing.report()?;
     let Some((program, driver, driver_reason)) = runner else {
         let text = format!(
@@ -172,6 +172,7 @@ pub fn plan(opened: &Opened, facts: &Facts) -> Result<Plan, Failure> {
                     Some(_) => ROOT_SIZE,
                     None => CLOUD_ROOT_SIZE,
                 },
+                format: crate::drivers::spec::DiskFormat::Qcow2,
                 base: Some((image.root.clone(), image.format)),
             }),
             paths,
