@@ -286,6 +286,49 @@ fn a_machine_of_another_processor_boots_its_own_program_and_kernel() {
     assert!(console.contains("arch=aarch64"), "{}", lab.logs());
 }
 
+const CLOUD: &str = r#"version = 1
+[lab]
+name = "cloud"
+[provisioner]
+kind = "namespace"
+programs = "@ipxe@"
+[[vm]]
+name = "edge"
+firmware = "bios"
+image = "debian-cloud"
+user_data = "user-data.yaml"
+disk = "3GiB"
+memory = "512MiB"
+"#;
+
+const USER_DATA: &str =
+    "#cloud-config\nwrite_files:\n- path: /etc/motd\n  content: |\n    the owner's own\n";
+
+#[test]
+fn a_machine_starts_from_an_image_of_the_store_and_is_who_the_lab_says() {
+    let lab = Lab::new(CLOUD, &[("ipxe", &built("ipxe"))]);
+    std::fs::write(lab.path("user-data.yaml"), USER_DATA).unwrap();
+    let image = built("guest/cloud-x86_64/disk.qcow2");
+    let import = ["image", "import", image.to_str().unwrap(), "--name"];
+    lab.works(&[&import[..], &["debian-cloud", "--arch", "x86_64"]].concat());
+    lab.works(&["up", "--wait=ssh", "--driver", "qemu-tcg"]);
+    // Its name and who may log in are the seed's, its address is bootjackd's, its disk is as large as was asked for.
+    let script =
+        "hostname; cat /etc/motd /sys/class/block/vda/size; ip -4 -o addr show scope global";
+    let (stdout, _) = lab.works(&["exec", "edge", "--", "sh", "-c", script]);
+    let sectors = (3_u64 << 30) / 512;
+    let begin = format!("edge\nthe owner's own\n{sectors}\n");
+    assert!(stdout.starts_with(&begin), "{stdout}");
+    assert!(stdout.contains("inet 198.18.0.10/24"), "{stdout}");
+    let console = lab.console("cloud", "edge");
+    assert!(!console.contains("Invalid cloud-config"), "{console}");
+    let (stdout, _) = lab.works(&["vm", "list", "-o", "json"]);
+    let list: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(list["vms"][0]["address"], "198.18.0.10");
+    let (stdout, _) = lab.works(&["image", "verify", "-o", "json"]);
+    assert!(stdout.contains("debian-cloud"), "{stdout}");
+}
+
 const INSTALL: &str = r#"version = 1
 [lab]
 name = "install"
@@ -298,12 +341,13 @@ name = "node"
 firmware = "bios"
 memory = "512MiB"
 disk = "256MiB"
+display = true
 profile = "disk-image"
 vars = { image = "images/disk.img.zst", image_sha256 = "@sha256@" }
 "#;
 
 #[test]
-fn a_machine_is_installed_boots_its_disk_at_every_power_on_and_is_installed_again() {
+fn a_machine_is_installed_boots_its_disk_at_every_power_on_and_is_installed_again_though_it_runs() {
     let image = built("guest/disk-x86_64/disk.img.zst");
     let digest = sha2::Sha256::digest(std::fs::read(&image).unwrap());
     let digest: String = digest.iter().map(|octet| format!("{octet:02x}")).collect();
@@ -332,7 +376,11 @@ fn a_machine_is_installed_boots_its_disk_at_every_power_on_and_is_installed_agai
     let installed = "bootjack-installer: done";
     let count = |what: &str| lab.console("install", "node").matches(what).count();
 
-    // A blank disk falls through to the network; an installed one does not.
+    // A blank disk falls through to the network, also after a reset in the middle of an installation; an installed one does not.
+    let installing = "--wait=console:bootjack-installer: ";
+    lab.works(&["up", installing, "--driver", "qemu-tcg"]);
+    assert_shows_something(&lab);
+    lab.works(&["vm", "reset", "node"]);
     lab.works(&["up", "--wait=installed", "--driver", "qemu-tcg"]);
     lab.wait_until_off("node");
     assert_eq!((count(installed), count(booted)), (1, 1), "{}", lab.logs());
@@ -340,10 +388,29 @@ fn a_machine_is_installed_boots_its_disk_at_every_power_on_and_is_installed_agai
     lab.wait_until_off("node");
     assert_eq!((count(installed), count(booted)), (1, 2), "{}", lab.logs());
 
+    // Off, and then again while it runs.
     lab.works(&["vm", "reinstall", "node", "--driver", "qemu-tcg"]);
+    lab.works(&["up", installing, "--driver", "qemu-tcg"]);
+    let (_, told) = lab.works(&["vm", "reinstall", "node", "--driver", "qemu-tcg"]);
+    assert!(told.contains("reset, and boots from the network"), "{told}");
     lab.wait_until_off("node");
     assert_eq!((count(installed), count(booted)), (2, 3), "{}", lab.logs());
     let (stdout, _) = lab.works(&["status", "-o", "json"]);
     let status: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(status["vms"][0]["progress"], "installed");
+}
+
+/// A picture of the machine's screen, which has more than one colour.
+fn assert_shows_something(lab: &Lab) {
+    lab.works(&["vm", "screenshot", "node", "screen.png"]);
+    let file = std::io::BufReader::new(std::fs::File::open(lab.path("screen.png")).unwrap());
+    let mut reader = png::Decoder::new(file).read_info().unwrap();
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    let frame = reader.next_frame(&mut pixels).unwrap();
+    let is_screen = frame.width >= 640 && frame.height >= 400;
+    assert!(is_screen, "{} x {}", frame.width, frame.height);
+    let size = frame.color_type.samples();
+    let mut colours = pixels.chunks(size);
+    let first = colours.next().unwrap();
+    assert!(colours.any(|colour| colour != first), "all is {first:?}");
 }

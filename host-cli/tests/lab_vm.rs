@@ -569,3 +569,214 @@ fn destroy_asks_first_and_deletes_what_the_lab_had_alone() {
     assert!(!lab.path("state/bootjack/labs/fake").exists());
     assert!(lab.path("lab.toml").exists());
 }
+
+/// Serves these octets to whoever asks, and counts who did.
+fn server(content: Vec<u8>) -> (String, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/disk.img", listener.local_addr().unwrap());
+    let asked = std::sync::Arc::<std::sync::atomic::AtomicUsize>::default();
+    let counter = asked.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let lines = BufReader::new(&mut stream).lines();
+            lines
+                .map_while(Result::ok)
+                .take_while(|line| !line.is_empty())
+                .for_each(drop);
+            counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                content.len()
+            );
+            let _ = stream.write_all(head.as_bytes());
+            let _ = stream.write_all(&content);
+        }
+    });
+    (url, asked)
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_image_that_is_not_here_is_got_before_its_machine_is_made() {
+    use sha2::Digest as _;
+
+    let lab = Lab::new();
+    let mut content = vec![7; 1 << 20];
+    (content[0], content[510], content[511]) = (0, 0x55, 0xaa);
+    let digest = sha2::Sha256::digest(&content);
+    let digest: String = digest.iter().map(|octet| format!("{octet:02x}")).collect();
+    let (url, asked) = server(content);
+    let asked = || asked.load(std::sync::atomic::Ordering::Relaxed);
+    std::fs::create_dir(lab.path("programs")).unwrap();
+    let file = format!(
+        "version = 1\n[lab]\nname = \"fake\"\narch = \"x86_64\"\n[provisioner]\nkind = \"namespace\"\nprograms = \"programs\"\n\
+         [[image]]\nname = \"own\"\nurl = \"{url}?key=secret\"\ndigest = \"{digest}\"\n\
+         [[image]]\nname = \"wrong\"\nurl = \"{url}\"\ndigest = \"{}\"\n\
+         [[vm]]\nname = \"a\"\nfirmware = \"bios\"\nimage = \"own\"\n\
+         [[vm]]\nname = \"b\"\nfirmware = \"bios\"\nimage = \"wrong\"\n",
+        "0".repeat(64)
+    );
+    std::fs::write(lab.path("lab.toml"), file).unwrap();
+
+    // What would be done is said, and not done.
+    let step = format!("pull own for x86_64 from {url}");
+    let planned = lab.run(&["plan"]);
+    let text = String::from_utf8(planned.stdout).unwrap();
+    assert_eq!(planned.status.code(), Some(9), "{text}");
+    assert!(text.contains(&format!("image: {step}\n")), "{text}");
+    let dry = [
+        "up",
+        "a",
+        "--dry-run",
+        "--driver",
+        "qemu-tcg",
+        "--bootjackd",
+    ];
+    let text = lab.works(&[&dry[..], &["lab.toml"]].concat());
+    assert!(text.starts_with(&format!("# {step}\n")), "{text}");
+    assert!(!text.contains("pull wrong"), "{text}");
+    assert_eq!(asked(), 0);
+
+    let start = lab.run(&["vm", "start", "a", "--driver", "qemu-tcg"]);
+    let stderr = String::from_utf8(start.stderr).unwrap();
+    assert!(start.status.success(), "{stderr}");
+    assert!(stderr.contains("own for x86_64 is here"), "{stderr}");
+    assert!(!stderr.contains("secret"), "{stderr}");
+    assert_eq!((lab.state_of("a").0.as_str(), asked()), ("running", 1));
+    let disk = lab.path("state/bootjack/labs/fake/vm/a/disk.qcow2");
+    let backing = Command::new("qemu-img")
+        .args(["info", "-U"])
+        .arg(&disk)
+        .output();
+    let backing = String::from_utf8(backing.unwrap().stdout).unwrap();
+    assert!(
+        backing.contains(&format!("blobs/sha256/{digest}")),
+        "{backing}"
+    );
+
+    // It is here from then on, whatever it is called elsewhere.
+    lab.works(&["vm", "stop", "a", "--kill"]);
+    lab.works(&["vm", "delete", "a"]);
+    lab.works(&["vm", "start", "a", "--driver", "qemu-tcg"]);
+    assert_eq!(asked(), 1);
+
+    // What is not what it has to be leaves nothing.
+    let (code, stderr) = lab.fails(&["vm", "start", "b", "--driver", "qemu-tcg"]);
+    assert_eq!((code, stderr.contains(&digest)), (10, true), "{stderr}");
+    assert_eq!(lab.state_of("b").0, "stopped");
+    assert!(
+        !lab.path("state/bootjack/labs/fake/vm/b/disk.qcow2")
+            .exists()
+    );
+}
+
+#[test]
+fn an_image_that_nobody_vouches_for_or_knows_is_refused() {
+    let lab = Lab::new();
+    let head = "version = 1\n[lab]\nname = \"fake\"\narch = \"x86_64\"\n[[vm]]\nname = \"a\"\nfirmware = \"bios\"\nimage = \"ubuntu-2404\"\n";
+    std::fs::write(lab.path("lab.toml"), head).unwrap();
+    let (code, stderr) = lab.fails(&["vm", "start", "a", "--driver", "qemu-tcg"]);
+    assert_eq!(
+        (code, stderr.contains("did you mean ubuntu-24.04?")),
+        (6, true),
+        "{stderr}"
+    );
+    let images = "[[image]]\nname = \"x\"\nurl = \"https://h.example/x.img\"\n[[image]]\nname = \"y\"\nurl = \"ftp://h.example/y\"\nchecksums = \"http://h.example/SUMS\"\n";
+    std::fs::write(lab.path("lab.toml"), format!("{head}{images}")).unwrap();
+    let (code, stderr) = lab.fails(&["validate"]);
+    assert_eq!(code, 3);
+    for line in [
+        "lab.toml:9: image[0]: nobody vouches for what comes from there",
+        "lab.toml:14: image[1].url: wanted https://HOST/PATH",
+        "lab.toml:15: image[1].checksums: wanted https://",
+    ] {
+        assert!(stderr.contains(line), "no `{line}` in {stderr}");
+    }
+}
+
+#[test]
+fn machines_are_written_into_the_file_renamed_and_forgotten() {
+    let lab = Lab::new();
+    let text = || std::fs::read_to_string(lab.path("lab.toml")).unwrap();
+    let wide = std::fs::Permissions::from_mode(0o664);
+    std::fs::set_permissions(lab.path("lab.toml"), wide).unwrap();
+    let create = ["vm", "create", "c", "--profile", "tiny"];
+    lab.works(
+        &[
+            &create[..],
+            &["--firmware", "bios", "--disk", "1GiB", "--boot", "disk,net"],
+        ]
+        .concat(),
+    );
+    let added = "\n[[vm]]\nname = \"c\"\nfirmware = \"bios\"\ndisk = \"1GiB\"\nboot = [\"disk\", \"net\"]\nprofile = \"tiny\"\n";
+    assert_eq!(text(), format!("{FILE}{added}"));
+    let mode = std::fs::metadata(lab.path("lab.toml"))
+        .unwrap()
+        .permissions();
+    assert_eq!(mode.mode() & 0o777, 0o664);
+
+    // What would not do is told as if it stood there, and does not stand there.
+    let before = text();
+    let (code, stderr) = lab.fails(&["vm", "create", "d", "--profile", "tiny", "--memory", "much"]);
+    assert_eq!(
+        (code, stderr.contains("vm[3].memory")),
+        (3, true),
+        "{stderr}"
+    );
+    let (code, stderr) = lab.fails(&["vm", "rename", "a", "c"]);
+    assert_eq!(
+        (code, stderr.contains("a machine c already")),
+        (5, true),
+        "{stderr}"
+    );
+    let (code, _) = lab.fails(&["vm", "rename", "nobody", "d"]);
+    assert_eq!((code, text()), (4, before));
+
+    lab.works(&["vm", "start", "c", "--driver", "qemu-tcg"]);
+    let shown = |name: &str, key: &str| {
+        let shown: Value =
+            serde_json::from_str(&lab.works(&["vm", "show", name, "-o", "json"])).unwrap();
+        shown[key].clone()
+    };
+    let (mac, address) = (shown("c", "mac"), shown("c", "reserved_address"));
+    let (code, stderr) = lab.fails(&["vm", "rename", "c", "d"]);
+    assert_eq!(
+        (code, stderr.contains("c runs; stop it first")),
+        (5, true),
+        "{stderr}"
+    );
+    lab.works(&["vm", "stop", "c", "--kill"]);
+    let vms = lab.path("state/bootjack/labs/fake/vm");
+    let host_key =
+        |name: &str| std::fs::read(lab.path("state/bootjack/labs/fake/ssh/hosts").join(name));
+    let key = host_key("c").unwrap();
+    // A command that was killed has written the file, and no more.
+    let file = text();
+    std::fs::write(
+        lab.path("lab.toml"),
+        file.replace("name = \"c\"", "name = \"d\"") + &format!("mac = {mac}\n"),
+    )
+    .unwrap();
+    std::fs::write(vms.join("c/kept"), "what was written").unwrap();
+    lab.works(&["vm", "rename", "c", "d"]);
+    assert_eq!(
+        std::fs::read(vms.join("d/kept")).unwrap(),
+        b"what was written"
+    );
+    assert!(!vms.join("c").exists());
+    assert_eq!(
+        (shown("d", "mac"), shown("d", "reserved_address")),
+        (mac.clone(), address)
+    );
+    assert_eq!(host_key("d").unwrap(), key);
+    lab.works(&["vm", "rename", "d", "e"]);
+    assert_eq!(
+        (shown("e", "mac"), vms.join("e/kept").exists()),
+        (mac, true)
+    );
+
+    lab.works(&["vm", "delete", "e", "--forget"]);
+    assert_eq!(text(), FILE);
+    assert!(!vms.join("e").exists());
+}

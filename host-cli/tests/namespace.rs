@@ -118,8 +118,7 @@ impl Lab {
         u32::try_from(self.status()["bootjackd"].as_u64().unwrap()).unwrap()
     }
 
-    /// What is said to a TCP port from inside, and answered until it closes.
-    fn dial(&self, host: &str, port: &str, said: &str) -> Output {
+    fn dialled(&self, host: &str, port: &str) -> Child {
         let run = self.run().to_str().unwrap();
         let mut command = self.who.command(env!("CARGO_BIN_EXE_bootjack"));
         command.args(["net", "dial", "--run", run, host, port]);
@@ -127,7 +126,12 @@ impl Lab {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        command.spawn().unwrap()
+    }
+
+    /// What is said to a TCP port from inside, and answered until it closes.
+    fn dial(&self, host: &str, port: &str, said: &str) -> Output {
+        let mut child = self.dialled(host, port);
         // Open until the answer is there: a server may take an end for one that has gone.
         let mut stdin = child.stdin.take().unwrap();
         stdin.write_all(said.as_bytes()).unwrap();
@@ -135,6 +139,25 @@ impl Lab {
         drop(stdin);
         output
     }
+}
+
+/// The first line of what is answered on a connection that stays open, read octet by octet as ssh reads it.
+fn first_line(child: &mut Child, said: &str) -> String {
+    let stdin = child.stdin.as_mut().unwrap();
+    stdin.write_all(said.as_bytes()).unwrap();
+    let mut answer = child.stdout.take().unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let (mut line, mut octet) = (Vec::new(), [0]);
+        while octet != [b'\n'] && answer.read_exact(&mut octet).is_ok() {
+            line.extend(octet);
+        }
+        let _ = tell.send(line);
+    });
+    let line = told.recv_timeout(PATIENCE);
+    let _ = child.kill();
+    let _ = child.wait();
+    String::from_utf8(line.expect("what has come is not given")).unwrap()
 }
 
 impl Drop for Lab {
@@ -336,6 +359,9 @@ fn nobody_in_particular_takes_a_tap_where_it_may_and_reaches_tcp_in_the_namespac
         let text = String::from_utf8_lossy(&answer.stdout).into_owned();
         assert!(text.starts_with("HTTP/1.0 200 OK\r\n"), "{text}");
         assert!(answer.status.success());
+        let mut open = lab.dialled("198.18.0.1", "80");
+        let line = first_line(&mut open, "GET /healthz HTTP/1.1\r\nHost: lab\r\n\r\n");
+        assert_eq!(line, "HTTP/1.1 200 OK\r\n");
         let refused = lab.dial("198.18.0.1", "81", "");
         assert_eq!(refused.status.code(), Some(1));
         assert_eq!(

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::{ConsoleView, Format, duration};
 use crate::drivers::Driver;
-use crate::drivers::spec::Firmware;
+use crate::drivers::spec::{Arch, Firmware};
 use crate::exit::Exit;
 use crate::lab::open::LabRef;
 
@@ -311,10 +311,28 @@ pub enum VmCommand {
         how: How,
     },
 
+    /// Write a new machine into lab.toml, which keeps its comments and order; `up` makes it
+    Create {
+        name: String,
+
+        #[command(flatten)]
+        new: NewMachine,
+    },
+
+    /// Give a machine that does not run another name, in lab.toml, too
+    ///
+    /// Its disk, MAC address (written into lab.toml from now on) and host key stay its own. Its UUID comes from its name, so it is
+    /// new; to bootjackd it is a machine that it has not seen before, with the old one's address.
+    Rename { old: String, new: String },
+
     /// Delete machines' disks and firmware variables; lab.toml keeps them
     Delete {
         #[arg(required = true)]
         names: Vec<String>,
+
+        /// Take them out of lab.toml, too, with the comments above them
+        #[arg(long)]
+        forget: bool,
     },
 
     /// Print what a machine's console has said
@@ -377,6 +395,54 @@ pub enum VmCommand {
         #[arg(default_value = "{}")]
         arguments: String,
     },
+}
+
+/// What is written of a new machine; the rest is as lab.toml has it without. Values are as they are there.
+#[derive(Clone, Debug, Args)]
+pub struct NewMachine {
+    /// What bootjackd serves it when it boots from the network
+    #[arg(long, required_unless_present = "image")]
+    pub profile: Option<String>,
+
+    /// A cloud image that its disk starts as
+    #[arg(long)]
+    pub image: Option<String>,
+
+    /// A file of cloud-config for that image
+    #[arg(long, value_name = "FILE", requires = "image")]
+    pub user_data: Option<String>,
+
+    #[arg(long, value_enum)]
+    pub arch: Option<Arch>,
+
+    #[arg(long, value_enum)]
+    pub firmware: Option<Firmware>,
+
+    #[arg(long)]
+    pub cpus: Option<u32>,
+
+    /// Such as 2GiB
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
+
+    /// Such as 20GiB
+    #[arg(long, value_name = "SIZE")]
+    pub disk: Option<String>,
+
+    /// What it boots from, first to last: disk,net
+    #[arg(long, value_delimiter = ',')]
+    pub boot: Vec<String>,
+
+    /// Its reserved address; without it, the next that is free
+    #[arg(long)]
+    pub address: Option<String>,
+
+    #[arg(long)]
+    pub mac: Option<String>,
+
+    /// Give it a screen
+    #[arg(long)]
+    pub display: bool,
 }
 
 /// What a machine boots from.

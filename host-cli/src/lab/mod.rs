@@ -10,6 +10,7 @@ pub mod open;
 pub mod paths;
 pub mod plan;
 pub mod provisioner;
+pub mod pulls;
 pub mod report;
 pub mod seeds;
 pub mod service;

@@ -58,8 +58,13 @@ pub fn open(wanted: &LabRef) -> Result<Opened, Failure> {
 /// Reads a lab file.
 pub fn read(file: &Path) -> Result<Lab, Failure> {
     let text = fs::read_to_string(file).map_err(Failure::io("read", file))?;
+    check(&text, file)
+}
+
+/// The lab that this text would be in this file.
+pub fn check(text: &str, file: &Path) -> Result<Lab, Failure> {
     let directory = file.parent().unwrap_or(Path::new("/"));
-    labfile::read(&text, directory).map_err(|problems| faulty(file, &problems))
+    labfile::read(text, directory).map_err(|problems| faulty(file, &problems))
 }
 
 fn find(wanted: &LabRef) -> Result<PathBuf, Failure> {

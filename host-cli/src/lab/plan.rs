@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::paths::{LabPaths, PROVISIONER, VmPaths};
+use super::pulls;
 use crate::drivers::spec::Firmware;
 use crate::drivers::spec::{Arch, Boot, Disk, DiskFormat, Files, Link, Nic, Vm};
 use crate::drivers::{Driver, macosvm, qemu, vfkit};
 use crate::exit::{Exit, Failure};
 use crate::host::{ArchFacts, Kvm};
+use crate::images::pull::Wanted;
 use crate::labfile::{BootFrom, Lab, Machine, NetworkKind};
 use crate::vm::boot_order;
 
@@ -33,7 +35,15 @@ pub struct NewDisk {
     pub size: u64,
     pub format: DiskFormat,
     /// The image it starts as; blank without one.
-    pub base: Option<(PathBuf, DiskFormat)>,
+    pub base: Option<Base>,
+}
+
+/// What a disk starts as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Base {
+    Here(PathBuf, DiskFormat),
+    /// The image of this name, which is to be pulled first.
+    ToPull(String),
 }
 
 /// An image that a lab file names, as it was found.
@@ -48,8 +58,10 @@ pub struct FoundImage {
 pub struct Facts {
     /// For each processor that the lab has machines of.
     pub arches: Vec<ArchFacts>,
-    /// The images that the file names.
-    pub images: BTreeMap<String, FoundImage>,
+    /// The images that the file names, each for the machines of one processor.
+    pub images: BTreeMap<(String, Arch), FoundImage>,
+    /// Those of them that are not here and can be had.
+    pub pulls: BTreeMap<(String, Arch), Wanted>,
     /// The cloud image that the provisioner is to be made from, where that is what the file names.
     pub provisioner: Option<FoundImage>,
     /// What is to run them, whatever there is.
@@ -135,15 +147,7 @@ fn target(
     };
     let base = match &machine.image {
         None => None,
-        Some(name) => {
-            match facts.images.get(name) {
-                Some(image) => Some((image.path.clone(), image.format)),
-                None => {
-                    missing.add(format!("image {name} of {}: bootjack image pull {name}, or bootjack image import FILE", machine.name));
-                    return None;
-                }
-            }
-        }
+        Some(name) => Some(base(machine, name, facts, missing)?),
     };
     let net_first = machine.boot.first() == Some(&BootFrom::Net);
     let (disk_order, net_order) = boot_order::orders(net_first);
@@ -204,6 +208,18 @@ fn target(
         new_disk: machine.disk.map(|size| NewDisk { size, format, base }),
         paths: vm_paths,
     })
+}
+
+fn base(machine: &Machine, name: &str, facts: &Facts, missing: &mut Missing) -> Option<Base> {
+    let key = (name.to_owned(), machine.arch);
+    match facts.images.get(&key) {
+        Some(image) => Some(Base::Here(image.path.clone(), image.format)),
+        None if facts.pulls.contains_key(&key) => Some(Base::ToPull(key.0)),
+        None => {
+            missing.add(pulls::advice(name, &machine.name));
+            None
+        }
+    }
 }
 
 /// QEMU's files of a machine.

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::open::make_private;
 use super::paths::VmPaths;
-use super::plan::VmPlan;
+use super::plan::{Base, NewDisk, VmPlan};
 use super::report::Report;
 use crate::disk;
-use crate::drivers::spec::DiskFormat;
+use crate::drivers::spec::{Boot, DiskFormat};
 use crate::exit::{Exit, Failure};
 use crate::images::files::write_whole;
 use crate::images::{self, Store};
@@ -164,14 +164,18 @@ fn refuse_other_disk(plan: &VmPlan, wanted: DiskFormat) -> Result<(), Failure> {
     Err(Failure::new(Exit::Conflict, text))
 }
 
-async fn make_disk(disk: &Path, new: &super::plan::NewDisk, store: &Store) -> Result<(), Failure> {
+async fn make_disk(disk: &Path, new: &NewDisk, store: &Store) -> Result<(), Failure> {
     let wanted = match new.format {
         DiskFormat::Raw => images::DiskFormat::Raw,
         DiskFormat::Qcow2 => images::DiskFormat::Qcow2,
     };
     match &new.base {
         None => disk::create(store, disk, new.size, wanted).await,
-        Some((path, format)) => {
+        Some(Base::ToPull(name)) => {
+            let text = format!("image {name} is not here; get it with: bootjack image pull {name}");
+            Err(Failure::new(Exit::Missing, text))
+        }
+        Some(Base::Here(path, format)) => {
             let format = match format {
                 DiskFormat::Raw => images::DiskFormat::Raw,
                 DiskFormat::Qcow2 => images::DiskFormat::Qcow2,
@@ -209,9 +213,11 @@ pub fn reset(plan: &VmPlan, net_first: Option<bool>) -> Result<(), Failure> {
         (Some(net_first), Some(nic)) => {
             vm::boot_order::set(&mut qmp, &nic.id, net_first).map_err(failed)?;
             qmp.execute("system_reset", json!({})).map_err(failed)?;
-            // The reset has read the order by the time it is answered for.
-            wait_for_reset(&mut qmp).map_err(failed)?;
-            vm::boot_order::set(&mut qmp, &nic.id, usual).map_err(failed)
+            // A reset has read the order by the time it is told of. If it cannot be set back, bootjackd still says who boots what.
+            match wait_for_resets(&mut qmp, resets(plan)).map_err(failed)? {
+                true => vm::boot_order::set(&mut qmp, &nic.id, usual).map_err(failed),
+                false => Ok(()),
+            }
         }
         _ => qmp
             .execute("system_reset", json!({}))
@@ -220,14 +226,28 @@ pub fn reset(plan: &VmPlan, net_first: Option<bool>) -> Result<(), Failure> {
     }
 }
 
-fn wait_for_reset(qmp: &mut Qmp) -> Result<(), crate::qmp::QmpError> {
+/// How many resets one becomes. SeaBIOS, when it is started again, has the machine reset once more before it does anything, and the
+/// order is read again then.
+fn resets(plan: &VmPlan) -> usize {
+    match plan.vm.boot {
+        Boot::Bios { .. } => 2,
+        Boot::Uefi { .. } | Boot::Kernel { .. } => 1,
+    }
+}
+
+/// Whether there were so many in time; at least one there has to be.
+fn wait_for_resets(qmp: &mut Qmp, wanted: usize) -> Result<bool, crate::qmp::QmpError> {
     let until = std::time::Instant::now() + crate::qmp::ANSWER;
-    while let Some(event) = qmp.event(until)? {
-        if event.name == "RESET" {
-            return Ok(());
+    let mut seen = 0;
+    while seen < wanted {
+        match qmp.event(until)? {
+            Some(event) if event.name == "RESET" => seen += 1,
+            Some(_) => {}
+            None if seen > 0 => return Ok(false),
+            None => return Err(crate::qmp::QmpError::Late(crate::qmp::ANSWER)),
         }
     }
-    Err(crate::qmp::QmpError::Late(crate::qmp::ANSWER))
+    Ok(true)
 }
 
 impl VmPlan {

@@ -49,6 +49,7 @@ pub fn lab(root: Table<'_>, directory: &Path) -> Lab {
         vms.add(table);
     }
     let vms = vms.finish();
+    let images = super::image::images(root.tables("image"));
     let is_left_out = |vm: &&Machine| {
         !network.subnet.contains(vm.address) || vm.address == network.subnet.broadcast()
     };
@@ -64,6 +65,7 @@ pub fn lab(root: Table<'_>, directory: &Path) -> Lab {
         network,
         provisioner,
         vms,
+        images,
     }
 }
 

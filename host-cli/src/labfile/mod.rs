@@ -5,6 +5,8 @@
 //! and a reservation outlives them.
 
 mod check;
+pub mod edit;
+mod image;
 mod reader;
 mod size;
 
@@ -12,6 +14,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 pub use self::check::{derived_mac, derived_uuid};
+pub use self::image::LabImage;
 pub use self::reader::Problem;
 pub use self::size::{parse_size, shown_size};
 use crate::drivers::spec::{Arch, Firmware};
@@ -23,6 +26,8 @@ pub struct Lab {
     pub network: Network,
     pub provisioner: Provisioner,
     pub vms: Vec<Machine>,
+    /// Images that it says where to get.
+    pub images: Vec<LabImage>,
 }
 
 /// The one segment that all machines of the lab are on.

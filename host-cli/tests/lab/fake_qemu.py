@@ -80,6 +80,9 @@ def serve(connection):
         say({"return": answer, "id": command.get("id")})
         if name == "system_reset":
             say({"event": "RESET", "data": {"guest": False}})
+            if "pflash" not in " ".join(words):
+                # SeaBIOS has it reset again.
+                say({"event": "RESET", "data": {"guest": False}})
         if name == "quit" or (name == "system_powerdown" and mood != "deaf"):
             end()
 

@@ -6,10 +6,11 @@ use crate::drivers::spec::Arch;
 use crate::drivers::spec::DiskFormat;
 use crate::exit::{Exit, Failure};
 use crate::host::{self, Kvm};
-use crate::images::{self, Store};
+use crate::images::{self, Image, Store};
 use crate::lab::open::Opened;
 use crate::lab::paths::PROVISIONER;
 use crate::lab::plan::{Facts, FoundImage, arches};
+use crate::lab::pulls;
 use crate::labfile::ProvisionerKind;
 
 /// Looks at this computer for what the lab's machines want.
@@ -43,10 +44,12 @@ pub async fn look(opened: &Opened, store: &Store, how: &How) -> Result<Facts, Fa
     }
     for machine in &opened.lab.vms {
         let Some(name) = &machine.image else { continue };
-        let Some(image) = find(store, opened, name, machine.arch)? else {
-            continue;
-        };
-        facts.images.insert(name.clone(), image);
+        let key = (name.clone(), machine.arch);
+        if let Some(image) = find(store, opened, name, machine.arch)? {
+            facts.images.insert(key, image);
+        } else if let Some(wanted) = pulls::wanted(&opened.lab, name, machine.arch)? {
+            facts.pulls.insert(key, wanted);
+        }
     }
     let wanted = &opened.lab.provisioner;
     let is_own =
@@ -58,7 +61,7 @@ pub async fn look(opened: &Opened, store: &Store, how: &How) -> Result<Facts, Fa
     Ok(facts)
 }
 
-/// A name of the store, or a file by its path from the lab's file.
+/// A file by its path from the lab's file, what the lab itself says that it is, or a name of the store.
 fn find(
     store: &Store,
     opened: &Opened,
@@ -66,13 +69,16 @@ fn find(
     arch: Arch,
 ) -> Result<Option<FoundImage>, Failure> {
     let beside = opened.file.with_file_name(name);
-    let name = match beside.is_file() {
-        true => beside.display().to_string(),
-        false => name.to_owned(),
+    let image = match pulls::digest(&opened.lab, name, arch) {
+        _ if beside.is_file() => store.find(&beside.display().to_string(), Some(arch))?,
+        Some(digest) => store.with_digest(digest)?,
+        None => store.find(name, Some(arch))?,
     };
-    let Some(image) = store.find(&name, Some(arch))? else {
-        return Ok(None);
-    };
+    image.map(|image| found(name, image)).transpose()
+}
+
+/// An image that disks can lie on top of.
+pub fn found(name: &str, image: Image) -> Result<FoundImage, Failure> {
     let format = match image.format {
         images::DiskFormat::Raw => DiskFormat::Raw,
         images::DiskFormat::Qcow2 => DiskFormat::Qcow2,
@@ -83,8 +89,8 @@ fn find(
             return Err(Failure::new(Exit::Invalid, text));
         }
     };
-    Ok(Some(FoundImage {
+    Ok(FoundImage {
         path: image.path,
         format,
-    }))
+    })
 }

@@ -195,6 +195,9 @@ async fn steps(opened: &Opened, how: &How) -> Result<Vec<(String, String)>, Fail
     {
         add("provisioner", "start".to_owned());
     }
+    for (key, wanted) in super::images::lacking(opened, &facts, &[]) {
+        add("image", super::images::shown(key, wanted));
+    }
     for plan in &plans {
         let name = &plan.vm.name;
         match vm::state(&plan.paths, &plan.vm.uuid)? {

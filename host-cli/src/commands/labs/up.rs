@@ -1,5 +1,6 @@
 //! `bootjack up`: network, provisioner, what bootjackd is to know, machines. Each step looks at what is so, and does what lacks.
 
+use super::images;
 use crate::cli::UpArgs;
 use crate::drivers::spec::{Arch, Firmware};
 use crate::exit::{Exit, Failure};
@@ -34,17 +35,23 @@ pub fn run(args: &UpArgs) -> Result<(), Failure> {
 
 async fn up(args: &UpArgs, opened: &Opened, report: &Report) -> Result<(), Failure> {
     let store = Store::open(&opened.bases.images())?;
-    let facts = super::facts::look(opened, &store, &args.how).await?;
-    let vms = plan::targets(&opened.lab, &opened.paths, &facts)?;
+    let mut facts = super::facts::look(opened, &store, &args.how).await?;
+    // What lacks is said before anything is downloaded.
+    plan::targets(&opened.lab, &opened.paths, &facts)?;
     let host = provisioner::plan(opened, &facts, &store, &args.how)?;
-    let vms: Vec<VmPlan> = vms
-        .into_iter()
-        .filter(|vm| args.names.is_empty() || args.names.contains(&vm.vm.name))
-        .collect();
+    if args.dry_run {
+        for (key, wanted) in images::lacking(opened, &facts, &args.names) {
+            output::say(&format!("# {}", images::shown(key, wanted)))?;
+        }
+    } else {
+        files::check(&opened.lab.provisioner.artifacts)?;
+        images::bring(opened, &store, &mut facts, &args.names, report).await?;
+    }
+    let mut vms = plan::targets(&opened.lab, &opened.paths, &facts)?;
+    vms.retain(|vm| args.names.is_empty() || args.names.contains(&vm.vm.name));
     if args.dry_run {
         return dry_run(&host, &vms);
     }
-    files::check(&opened.lab.provisioner.artifacts)?;
     let lock = super::lock(opened, "up", report)?;
     if args.firmware.is_some() || args.profile.is_some() {
         refuse_running(&vms)?;

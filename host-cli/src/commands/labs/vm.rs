@@ -16,6 +16,7 @@ use crate::exit::{Exit, Failure};
 use crate::images::Store;
 use crate::lab::open::{self, Opened};
 use crate::lab::plan::{self, VmPlan};
+use crate::lab::report::Report;
 use crate::lab::{provisioner, ssh, targets};
 use crate::output;
 use crate::qmp::Qmp;
@@ -43,7 +44,9 @@ pub fn run(at: &At, command: VmCommand) -> Result<(), Failure> {
         }
         VmCommand::Reset { names } => reset(&opened, at, &names),
         VmCommand::Reinstall { names, how } => reinstall(&opened, at, &names, &how),
-        VmCommand::Delete { names } => delete(&opened, at, &names),
+        VmCommand::Delete { names, forget } => delete(&opened, at, &names, forget),
+        VmCommand::Create { name, new } => super::machines::create(&opened, at, &name, &new),
+        VmCommand::Rename { old, new } => super::machines::rename(&opened, at, &old, &new),
         VmCommand::Logs {
             name,
             follow,
@@ -123,8 +126,8 @@ fn start(
     boot: Option<BootChoice>,
     how: &How,
 ) -> Result<(), Failure> {
-    let plans = plans(opened, names, how)?;
     let report = super::report(at.format());
+    let plans = plans(opened, names, how, Some(&report))?;
     super::runtime()?.block_on(async {
         let store = Store::open(&opened.bases.images())?;
         let _lock = super::lock(opened, "vm start", &report)?;
@@ -212,7 +215,7 @@ fn reset(opened: &Opened, at: &At, names: &[String]) -> Result<(), Failure> {
 }
 
 fn reinstall(opened: &Opened, at: &At, names: &[String], how: &How) -> Result<(), Failure> {
-    for plan in &plans(opened, names, how)? {
+    for plan in &plans(opened, names, how, None)? {
         check_boot(plan, Some(BootChoice::Pxe))?;
     }
     let report = super::report(at.format());
@@ -227,7 +230,7 @@ fn reinstall(opened: &Opened, at: &At, names: &[String], how: &How) -> Result<()
         }
         Ok::<(), Failure>(())
     })?;
-    for plan in plans(opened, names, how)? {
+    for plan in plans(opened, names, how, None)? {
         let name = [plan.vm.name.clone()];
         match vm::state(&plan.paths, &plan.vm.uuid)?.is_up() {
             true => {
@@ -241,7 +244,7 @@ fn reinstall(opened: &Opened, at: &At, names: &[String], how: &How) -> Result<()
     Ok(())
 }
 
-fn delete(opened: &Opened, at: &At, names: &[String]) -> Result<(), Failure> {
+fn delete(opened: &Opened, at: &At, names: &[String], forget: bool) -> Result<(), Failure> {
     let report = super::report(at.format());
     let _lock = super::lock(opened, "vm delete", &report)?;
     for name in names {
@@ -255,10 +258,14 @@ fn delete(opened: &Opened, at: &At, names: &[String]) -> Result<(), Failure> {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(Failure::io("remove", &paths.dir)(error));
             }
+            _ if forget => {}
             _ => report.done(name, "deleted; up makes it anew"),
         }
     }
-    Ok(())
+    match forget {
+        true => super::machines::forget(opened, names, &report),
+        false => Ok(()),
+    }
 }
 
 fn logs(opened: &Opened, name: &str, follow: bool, driver: bool) -> Result<(), Failure> {
@@ -388,14 +395,27 @@ fn running(opened: &Opened, name: &str) -> Result<(), Failure> {
     }
 }
 
-/// How these machines are run.
-fn plans(opened: &Opened, names: &[String], how: &How) -> Result<Vec<VmPlan>, Failure> {
+/// How these machines are run; images that they lack are got if somebody is told.
+fn plans(
+    opened: &Opened,
+    names: &[String],
+    how: &How,
+    report: Option<&Report>,
+) -> Result<Vec<VmPlan>, Failure> {
     for name in names {
         target(opened, name)?;
     }
     let mut wanted = opened.clone();
     wanted.lab.vms.retain(|vm| names.contains(&vm.name));
     let store = Store::open(&opened.bases.images())?;
-    let facts = super::runtime()?.block_on(super::facts::look(&wanted, &store, how))?;
+    let runtime = super::runtime()?;
+    let mut facts = runtime.block_on(super::facts::look(&wanted, &store, how))?;
+    let plans = plan::targets(&wanted.lab, &opened.paths, &facts)?;
+    let Some(report) = report else {
+        return Ok(plans);
+    };
+    runtime.block_on(super::images::bring(
+        opened, &store, &mut facts, names, report,
+    ))?;
     plan::targets(&wanted.lab, &opened.paths, &facts)
 }

@@ -84,6 +84,12 @@ impl Wanted {
         })
     }
 
+    /// The URL that is tried first, without what may be a secret.
+    pub fn from(&self) -> &str {
+        let first = self.sources.first();
+        first.map_or("", |source| shown(&source.url))
+    }
+
     fn facts(&self, source: &Source, digest: Option<&Digest>) -> Facts {
         Facts {
             name: self.name.clone(),

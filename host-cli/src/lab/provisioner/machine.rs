@@ -10,7 +10,7 @@ use crate::host;
 use crate::images::{self, Store};
 use crate::lab::open::{Opened, make_private};
 use crate::lab::paths::{PROVISIONER, VmPaths};
-use crate::lab::plan::{self, Facts, Missing, NewDisk, VmPlan};
+use crate::lab::plan::{self, Base, Facts, Missing, NewDisk, VmPlan};
 use crate::lab::report::Report;
 use crate::lab::ssh::Keys;
 use crate::lab::{service, ssh, targets};
@@ -173,7 +173,7 @@ pub fn plan(opened: &Opened, facts: &Facts) -> Result<Plan, Failure> {
                     None => CLOUD_ROOT_SIZE,
                 },
                 format: crate::drivers::spec::DiskFormat::Qcow2,
-                base: Some((image.root.clone(), image.format)),
+                base: Some(Base::Here(image.root.clone(), image.format)),
             }),
             paths,
         },
