@@ -177,6 +177,102 @@ fn a_killed_qemu_leaves_nothing_that_stands_in_the_way() {
 }
 
 #[test]
+fn a_machine_that_stands_for_want_of_room_goes_on_when_there_is_some() {
+    let lab = Lab::new();
+    let start = ["vm", "start", "a", "--driver", "qemu-tcg"];
+    let first = lab.command(&start).env("FAKE_QEMU", "full").output();
+    assert!(first.unwrap().status.success());
+    let (state, pid) = lab.state_of("a");
+    assert_eq!(state, "io-error");
+    let directory = lab.path("state/bootjack/labs/fake/vm/a");
+    std::fs::write(directory.join("still-full"), "").unwrap();
+    let (code, said) = lab.fails(&start);
+    assert_eq!(code, 8, "{said}");
+    let wanted = format!(
+        "a stands still: its disk cannot be written to; make room in {}",
+        directory.display()
+    );
+    assert!(said.contains(&wanted), "{said}");
+    std::fs::remove_file(directory.join("still-full")).unwrap();
+    lab.works(&start);
+    assert_eq!(lab.state_of("a"), ("running".to_owned(), pid));
+}
+
+/// The lab's state on a disk of its own, of so many KiB at first, which is another size by the function.
+#[cfg(target_os = "linux")]
+fn small_disk(lab: &Lab, kib: u32) -> (Child, impl Fn(u32)) {
+    let state = lab.path("state").display().to_string();
+    std::fs::create_dir(&state).unwrap();
+    let script =
+        format!("mount -t tmpfs -o size={kib}k small \"$0\" && echo made && exec cat >/dev/null");
+    let mut holder = Command::new("unshare")
+        .args(["--mount", "sh", "-c", &script, &state])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let stdout = holder.stdout.take().unwrap();
+    BufReader::new(stdout).read_line(&mut said).unwrap();
+    assert_eq!(said, "made\n");
+    let id = holder.id().to_string();
+    let grow = move |kib: u32| {
+        let options = format!("remount,size={kib}k");
+        let words = ["--target", &id, "--mount", "mount", "-o", &options, &state];
+        assert!(
+            Command::new("nsenter")
+                .args(words)
+                .status()
+                .unwrap()
+                .success()
+        );
+    };
+    (holder, grow)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_told_with_its_directory_and_the_next_try_has_nothing_in_its_way() {
+    let lab = Lab::new();
+    let (mut holder, grow) = small_disk(&lab, 16);
+    let inside = |words: &[&str]| {
+        let plain = lab.command(words);
+        let mut command = Command::new("nsenter");
+        let id = holder.id().to_string();
+        command.args(["--target", &id, "--mount", "--wd=.", "--"]);
+        command.arg(plain.get_program()).args(plain.get_args());
+        command.current_dir(lab.dir.path());
+        for (name, value) in plain.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.output().unwrap()
+    };
+    let start = ["vm", "start", "a", "--driver", "qemu-tcg"];
+    let state = lab.path("state").display().to_string();
+    for kib in [16, 48, 96] {
+        grow(kib);
+        let output = inside(&start);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        println!("{kib} KiB: {said}");
+        assert!(!output.status.success(), "{kib} KiB: {said}");
+        assert!(said.contains(&state), "{kib} KiB: {said}");
+        assert!(
+            said.to_lowercase().contains("no space left"),
+            "{kib} KiB: {said}"
+        );
+    }
+    grow(8192);
+    let output = inside(&start);
+    assert!(output.status.success(), "{output:?}");
+    assert!(inside(&["down", "--kill"]).status.success());
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+}
+
+#[test]
 fn a_pid_of_somebody_else_is_never_touched() {
     let lab = Lab::new();
     lab.works(&["vm", "start", "a", "--driver", "qemu-tcg"]);
@@ -501,7 +597,7 @@ fn server(content: Vec<u8>) -> (String, std::sync::Arc<std::sync::atomic::Atomic
 }
 
 #[test]
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 fn an_image_that_is_not_here_is_got_before_its_machine_is_made() {
     use sha2::Digest as _;
 
@@ -564,6 +660,16 @@ fn an_image_that_is_not_here_is_got_before_its_machine_is_made() {
     lab.works(&["vm", "delete", "a"]);
     lab.works(&["vm", "start", "a", "--driver", "qemu-tcg"]);
     assert_eq!(asked(), 1);
+
+    // The provisioner may be made from one, too.
+    let file = std::fs::read_to_string(lab.path("lab.toml")).unwrap();
+    let kind = "kind = \"namespace\"\nprograms = \"programs\"\n";
+    let machine = file.replace(kind, "image = \"wrong\"\n");
+    std::fs::write(lab.path("lab.toml"), machine).unwrap();
+    let text = lab.works(&["up", "a", "--dry-run", "--driver", "qemu-tcg"]);
+    let begin = format!("# pull wrong for x86_64 from {url}\n# provisioner: made from");
+    assert!(text.starts_with(&begin), "{text}");
+    std::fs::write(lab.path("lab.toml"), file).unwrap();
 
     // What is not what it has to be leaves nothing.
     let (code, stderr) = lab.fails(&["vm", "start", "b", "--driver", "qemu-tcg"]);

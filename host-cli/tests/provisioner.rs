@@ -385,3 +385,54 @@ fn a_cloud_image_becomes_the_provisioner_of_machines_on_a_bridge_without_a_way_o
     lab.run(&["down"]);
     assert_eq!(taps(), 0);
 }
+
+#[test]
+fn a_namespace_has_the_verbs_of_a_machine() {
+    let home = tempfile::Builder::new().prefix("bj-").tempdir_in("/tmp");
+    let lab = Lab {
+        home: home.unwrap(),
+        namespace: None,
+    };
+    let file = lab.home.path().join("lab.toml");
+    let text = format!(
+        "version = 1\n[lab]\nname = \"verbs\"\n[provisioner]\nkind = \"namespace\"\nprograms = \"{}\"\n",
+        built("ipxe").display()
+    );
+    std::fs::write(&file, &text).unwrap();
+    let status = || lab.json(&["provisioner", "status"]);
+    assert_eq!(
+        lab.bootjack(&["provisioner", "logs"]).status.code(),
+        Some(4)
+    );
+    lab.run(&["up"]);
+    let first = status();
+    assert_eq!(
+        (&first["state"], &first["answers"]),
+        (&"running".into(), &true.into())
+    );
+    let log = lab.run(&["provisioner", "logs"]).0;
+    assert!(log.contains("ready"), "{log}");
+
+    // Another process, by another configuration; the same verb as a machine has.
+    std::fs::write(
+        &file,
+        format!("{text}[network]\ndomain = \"other.internal\"\n"),
+    )
+    .unwrap();
+    let (_, said) = lab.run(&["up"]);
+    assert!(said.contains("runs by an earlier lab.toml"), "{said}");
+    lab.run(&["provisioner", "reload"]);
+    let second = status();
+    assert!(first["pid"].is_number() && second["pid"].is_number());
+    assert_ne!(first["pid"], second["pid"]);
+    let (_, said) = lab.run(&["up"]);
+    assert!(!said.contains("earlier"), "{said}");
+    let refused = lab.bootjack(&["provisioner", "container", "reload"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        said.contains("see: bootjack provisioner status, logs and reload"),
+        "{said}"
+    );
+    lab.run(&["down"]);
+    assert_eq!(status()["state"], "stopped");
+}

@@ -2,7 +2,7 @@
 """A QEMU that runs nothing: it holds its pid file, answers on its control socket, and writes what it was told to a console log.
 
 FAKE_QEMU says how it misbehaves: deaf (hears no power button), hung (answers nothing), dies (ends at once, with a complaint),
-panics (its guest does)."""
+panics (its guest does), full (it stands still until it is told to go on, and again while there is a file still-full beside its log)."""
 
 import fcntl
 import json
@@ -13,6 +13,7 @@ import threading
 
 words = sys.argv[1:]
 mood = os.environ.get("FAKE_QEMU", "")
+status = "io-error" if mood == "full" else "running"
 
 
 def option(name):
@@ -50,6 +51,7 @@ def end():
 
 
 def serve(connection):
+    global status
     stream = connection.makefile("rw")
 
     def say(message):
@@ -65,7 +67,10 @@ def serve(connection):
         if name == "query-uuid":
             answer = {"UUID": option("-uuid")}
         elif name == "query-status":
-            answer = {"running": True, "status": "running"}
+            answer = {"running": status == "running", "status": status}
+        elif name == "cont":
+            beside = os.path.dirname(console["logfile"])
+            status = "io-error" if os.path.exists(os.path.join(beside, "still-full")) else "running"
         elif name == "system_reset":
             with open(console["logfile"], "a") as log:
                 log.write("reset\n")
