@@ -28,7 +28,7 @@ pub use self::image::{
 };
 pub use self::lab::{
     At, BootChoice, DestroyArgs, DownArgs, How, InitLabArgs, LAB_VERBS, LabTemplate, LabVerb,
-    NewMachine, UpArgs, VmCommand,
+    NewMachine, UpArgs, VmCommand, Waiting,
 };
 pub use self::net::{CaptureArgs, LinkState, NamespaceArgs, NetArgs, NetCommand};
 pub use self::provisioner::{

@@ -391,7 +391,9 @@ fn a_machine_is_installed_boots_its_disk_at_every_power_on_and_is_installed_agai
     // Off, and then again while it runs.
     lab.works(&["vm", "reinstall", "node", "--driver", "qemu-tcg"]);
     lab.works(&["up", installing, "--driver", "qemu-tcg"]);
-    let (_, told) = lab.works(&["vm", "reinstall", "node", "--driver", "qemu-tcg"]);
+    let reinstall = ["vm", "reinstall", "node", "--driver", "qemu-tcg"];
+    let (_, told) = lab.works(&[&reinstall[..], &["--wait=installed"]].concat());
+    assert!(told.contains("node         is installed"), "{told}");
     assert!(told.contains("reset, and boots from the network"), "{told}");
     lab.wait_until_off("node");
     assert_eq!((count(installed), count(booted)), (2, 3), "{}", lab.logs());

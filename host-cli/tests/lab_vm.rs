@@ -597,7 +597,7 @@ fn server(content: Vec<u8>) -> (String, std::sync::Arc<std::sync::atomic::Atomic
 }
 
 #[test]
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 fn an_image_that_is_not_here_is_got_before_its_machine_is_made() {
     use sha2::Digest as _;
 
@@ -660,6 +660,16 @@ fn an_image_that_is_not_here_is_got_before_its_machine_is_made() {
     lab.works(&["vm", "delete", "a"]);
     lab.works(&["vm", "start", "a", "--driver", "qemu-tcg"]);
     assert_eq!(asked(), 1);
+
+    // The provisioner may be made from one, too.
+    let file = std::fs::read_to_string(lab.path("lab.toml")).unwrap();
+    let kind = "kind = \"namespace\"\nprograms = \"programs\"\n";
+    let machine = file.replace(kind, "image = \"wrong\"\n");
+    std::fs::write(lab.path("lab.toml"), machine).unwrap();
+    let text = lab.works(&["up", "a", "--dry-run", "--driver", "qemu-tcg"]);
+    let begin = format!("# pull wrong for x86_64 from {url}\n# provisioner: made from");
+    assert!(text.starts_with(&begin), "{text}");
+    std::fs::write(lab.path("lab.toml"), file).unwrap();
 
     // What is not what it has to be leaves nothing.
     let (code, stderr) = lab.fails(&["vm", "start", "b", "--driver", "qemu-tcg"]);

@@ -426,15 +426,16 @@ pub(super) fn lock(data_dir: &Path) -> Result<File, StoreError> {
         .mode(0o600)
         .open(layout.lock())
         .map_err(|error| broken(&layout, &error))?;
-    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
-        return Ok(lock);
-    }
-    lock_after_predecessor(lock).ok_or_else(|| StoreError::Locked(data_dir.display().to_string()))
+    hold_alone(lock).ok_or_else(|| StoreError::Locked(data_dir.display().to_string()))
 }
 
-/// A process that was killed holds its lock until its last thread is gone, which may be after its parent was told: whoever
-/// starts it again at once waits for that here.
-fn lock_after_predecessor(lock: File) -> Option<File> {
+/// Holds a file for this process alone; none if another does, and goes on doing so. One that was killed holds its locks until
+/// its last thread is gone, which may be after its parent was told, and lets one of them go after the other: whoever starts it
+/// again at once waits for that here.
+pub(super) fn hold_alone(lock: File) -> Option<File> {
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        return Some(lock);
+    }
     let (held, holds) = mpsc::channel();
     std::thread::spawn(move || {
         if flock(&lock, FlockOperation::LockExclusive).is_ok() {

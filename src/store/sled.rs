@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use super::courtesy::Pace;
-use super::local::Latest;
+use super::local::{Latest, hold_alone};
 
 /// The key of the last checkpoint's number.
 const CHECKPOINT: &[u8] = b"checkpoint";
@@ -34,6 +34,12 @@ pub(super) struct Database {
 impl Database {
     /// Opens the database in this directory, which is made if it is missing.
     pub(super) fn open(path: &Path) -> Result<Self, String> {
+        let file = path.join("db");
+        if let Ok(there) = File::open(&file)
+            && hold_alone(there).is_none()
+        {
+            return Err("another process has it".to_owned());
+        }
         guarded(|| {
             let db = ::sled::Config::new()
                 .path(path)
@@ -42,7 +48,6 @@ impl Database {
                 .flush_every_ms(None)
                 .open()
                 .map_err(|error| error.to_string())?;
-            let file = path.join("db");
             // Tokens of running installations are in it.
             std::fs::set_permissions(&file, Permissions::from_mode(0o600))
                 .map_err(|error| error.to_string())?;

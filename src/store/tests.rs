@@ -163,6 +163,16 @@ fn one_that_comes_while_another_ends_waits_for_it() {
     };
     drop(held);
     waits.join().expect("ends").expect("is free by now");
+    // Another lock of the same process may be let go later.
+    drop(open_sled(home.path(), HOUR));
+    let db = std::fs::File::open(home.path().join("db/db")).expect("is there");
+    let held = super::local::hold_alone(db).expect("is free");
+    let waits = {
+        let path = home.path().to_owned();
+        std::thread::spawn(move || open_sled(&path, HOUR).map(drop))
+    };
+    drop(held);
+    waits.join().expect("ends").expect("is free by now");
 }
 
 #[test]

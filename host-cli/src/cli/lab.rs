@@ -263,8 +263,15 @@ pub enum VmCommand {
         #[arg(long, value_enum)]
         boot: Option<BootChoice>,
 
+        /// Be at its console from its first word on
+        #[arg(long, short, conflicts_with = "wait")]
+        interactive: bool,
+
         #[command(flatten)]
         how: How,
+
+        #[command(flatten)]
+        waiting: Waiting,
     },
 
     /// Shut machines down
@@ -294,6 +301,9 @@ pub enum VmCommand {
 
         #[command(flatten)]
         how: How,
+
+        #[command(flatten)]
+        waiting: Waiting,
     },
 
     /// Press the reset button
@@ -309,6 +319,9 @@ pub enum VmCommand {
 
         #[command(flatten)]
         how: How,
+
+        #[command(flatten)]
+        waiting: Waiting,
     },
 
     /// Write a new machine into lab.toml, which keeps its comments and order; `up` makes it
@@ -395,6 +408,18 @@ pub enum VmCommand {
         #[arg(default_value = "{}")]
         arguments: String,
     },
+}
+
+/// When a command on machines returns.
+#[derive(Clone, Debug, Args)]
+pub struct Waiting {
+    /// Return when every machine is so far: ssh, cloud-init, installed, or console:REGEX
+    #[arg(long, value_name = "STATE", num_args = 0..=1, default_missing_value = "ssh", require_equals = true)]
+    pub wait: Option<crate::lab::wait::Until>,
+
+    /// How long that may take
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration)]
+    pub timeout: Duration,
 }
 
 /// What is written of a new machine; the rest is as lab.toml has it without. Values are as they are there.

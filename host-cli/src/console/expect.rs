@@ -26,8 +26,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Does the steps in order, beginning with the line that the console is at; `tell` hears what was matched.
 pub fn run(place: &Place<'_>, steps: &[Step], mut tell: impl FnMut(&str)) -> Result<(), Failure> {
+    // Looked at first: what is said while the socket is got is not from before.
+    let tailed = place.tail();
     let held = place.hold()?;
-    let (log, tail) = place.tail()?;
+    let (log, tail) = tailed?;
     let mut session = Session {
         place,
         stream: held.stream,

@@ -57,6 +57,11 @@ pub async fn look(opened: &Opened, store: &Store, how: &How) -> Result<Facts, Fa
     if wanted.kind == ProvisionerKind::Vm && !is_own() {
         let arch = Arch::of_host().unwrap_or(Arch::X86_64);
         facts.provisioner = find(store, opened, &wanted.image, arch)?;
+        if facts.provisioner.is_none()
+            && let Some(pull) = pulls::wanted(&opened.lab, &wanted.image, arch)?
+        {
+            facts.pulls.insert((wanted.image.clone(), arch), pull);
+        }
     }
     Ok(facts)
 }

@@ -195,7 +195,11 @@ async fn steps(opened: &Opened, how: &How) -> Result<Vec<(String, String)>, Fail
     {
         add("provisioner", "start".to_owned());
     }
-    for (key, wanted) in super::images::lacking(opened, &facts, &[]) {
+    let all = super::images::Wanting {
+        names: &[],
+        provisioner: true,
+    };
+    for (key, wanted) in super::images::lacking(opened, &facts, all) {
         add("image", super::images::shown(key, wanted));
     }
     for plan in &plans {

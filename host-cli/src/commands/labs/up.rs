@@ -8,7 +8,7 @@ use crate::images::Store;
 use crate::lab::consoles::Consoles;
 use crate::lab::content::{self, Secrets};
 use crate::lab::open::{self, Opened};
-use crate::lab::plan::{self, VmPlan};
+use crate::lab::plan::{self, Facts, VmPlan};
 use crate::lab::provisioner::Provisioner;
 use crate::lab::report::Report;
 use crate::lab::targets::{self, Started};
@@ -38,20 +38,30 @@ async fn up(args: &UpArgs, opened: &Opened, report: &Report) -> Result<(), Failu
     let mut facts = super::facts::look(opened, &store, &args.how).await?;
     // What lacks is said before anything is downloaded.
     plan::targets(&opened.lab, &opened.paths, &facts)?;
-    let host = provisioner::plan(opened, &facts, &store, &args.how)?;
+    let host = |facts: &Facts| provisioner::plan(opened, facts, &store, &args.how);
+    let lacks_provisioner = images::lacks_provisioner(opened, &facts);
+    if !lacks_provisioner {
+        host(&facts)?;
+    }
+    let by = images::Wanting {
+        names: &args.names,
+        provisioner: true,
+    };
     if args.dry_run {
-        for (key, wanted) in images::lacking(opened, &facts, &args.names) {
+        for (key, wanted) in images::lacking(opened, &facts, by) {
             output::say(&format!("# {}", images::shown(key, wanted)))?;
         }
     } else {
         files::check(&opened.lab.provisioner.artifacts)?;
-        images::bring(opened, &store, &mut facts, &args.names, report).await?;
+        images::bring(opened, &store, &mut facts, by, report).await?;
     }
     let mut vms = plan::targets(&opened.lab, &opened.paths, &facts)?;
     vms.retain(|vm| args.names.is_empty() || args.names.contains(&vm.vm.name));
     if args.dry_run {
-        return dry_run(&host, &vms);
+        let host = (!lacks_provisioner).then(|| host(&facts)).transpose()?;
+        return dry_run(host.as_ref(), &vms);
     }
+    let host = host(&facts)?;
     let lock = super::lock(opened, "up", report)?;
     if args.firmware.is_some() || args.profile.is_some() {
         refuse_running(&vms)?;
@@ -190,8 +200,11 @@ pub(super) async fn supply(
     Ok(())
 }
 
-fn dry_run(host: &Provisioner, vms: &[VmPlan]) -> Result<(), Failure> {
-    output::say(&host.shown())?;
+fn dry_run(host: Option<&Provisioner>, vms: &[VmPlan]) -> Result<(), Failure> {
+    match host {
+        Some(host) => output::say(&host.shown())?,
+        None => output::say("# provisioner: made from the image that is to be pulled")?,
+    }
     for vm in vms {
         output::say(&format!("\n# {}: {}", vm.vm.name, vm.title()))?;
         output::say(&vm.command_line())?;

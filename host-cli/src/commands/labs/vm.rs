@@ -8,7 +8,7 @@ use bootjack_api::v1::ReinstallMachineRequest;
 use bootjack_api::v1::machines_client::MachinesClient;
 use serde_json::{Value, json};
 
-use crate::cli::{At, BootChoice, How, VmCommand};
+use crate::cli::{At, BootChoice, How, VmCommand, Waiting};
 use crate::client;
 use crate::console;
 use crate::console::script::{self, Step};
@@ -29,7 +29,24 @@ pub fn run(at: &At, command: VmCommand) -> Result<(), Failure> {
     match command {
         VmCommand::List => list(&opened, at),
         VmCommand::Show { name } => show(&opened, at, &name),
-        VmCommand::Start { names, boot, how } => start(&opened, at, &names, boot, &how),
+        VmCommand::Start {
+            names,
+            boot,
+            interactive,
+            how,
+            waiting,
+        } => {
+            if interactive && names.len() > 1 {
+                let text =
+                    "a person is at one console; name one machine, or leave --interactive out";
+                return Err(Failure::new(Exit::Usage, text));
+            }
+            start(&opened, at, &names, boot, &how)?;
+            match interactive {
+                true => at_console(&opened, &names[0], console::attach::attach),
+                false => wait(&opened, at, &names, &how, &waiting),
+            }
+        }
         VmCommand::Stop { names, grace, kill } => {
             stop(&opened, at, &names, (!kill).then_some(grace))
         }
@@ -38,12 +55,21 @@ pub fn run(at: &At, command: VmCommand) -> Result<(), Failure> {
             boot,
             grace,
             how,
+            waiting,
         } => {
             stop(&opened, at, &names, Some(grace))?;
-            start(&opened, at, &names, boot, &how)
+            start(&opened, at, &names, boot, &how)?;
+            wait(&opened, at, &names, &how, &waiting)
         }
         VmCommand::Reset { names } => reset(&opened, at, &names),
-        VmCommand::Reinstall { names, how } => reinstall(&opened, at, &names, &how),
+        VmCommand::Reinstall {
+            names,
+            how,
+            waiting,
+        } => {
+            reinstall(&opened, at, &names, &how)?;
+            wait(&opened, at, &names, &how, &waiting)
+        }
         VmCommand::Delete { names, forget } => delete(&opened, at, &names, forget),
         VmCommand::Create { name, new } => super::machines::create(&opened, at, &name, &new),
         VmCommand::Rename { old, new } => super::machines::rename(&opened, at, &old, &new),
@@ -197,6 +223,23 @@ fn stop(
     let report = super::report(at.format());
     let _lock = super::lock(opened, "vm stop", &report)?;
     super::down::stop(opened, names, grace, &report)
+}
+
+/// Waits for the machines, if that is wanted.
+fn wait(
+    opened: &Opened,
+    at: &At,
+    names: &[String],
+    how: &How,
+    waiting: &Waiting,
+) -> Result<(), Failure> {
+    let Some(until) = &waiting.wait else {
+        return Ok(());
+    };
+    let report = super::report(at.format());
+    let plans = plans(opened, names, how, None)?;
+    let all = super::wait::all(opened, &plans, until, waiting.timeout, &report);
+    super::runtime()?.block_on(all)
 }
 
 fn reset(opened: &Opened, at: &At, names: &[String]) -> Result<(), Failure> {
@@ -414,8 +457,10 @@ fn plans(
     let Some(report) = report else {
         return Ok(plans);
     };
-    runtime.block_on(super::images::bring(
-        opened, &store, &mut facts, names, report,
-    ))?;
+    let by = super::images::Wanting {
+        names,
+        provisioner: false,
+    };
+    runtime.block_on(super::images::bring(opened, &store, &mut facts, by, report))?;
     plan::targets(&wanted.lab, &opened.paths, &facts)
 }
