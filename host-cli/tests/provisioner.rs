@@ -436,3 +436,50 @@ fn a_namespace_has_the_verbs_of_a_machine() {
     lab.run(&["down"]);
     assert_eq!(status()["state"], "stopped");
 }
+
+/// Without making it, which takes as long as all other tests: `make image ARCH=aarch64` does.
+#[test]
+fn a_container_image_is_made_for_the_processor_that_is_asked_for() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let plan = |words: &[&str]| {
+        let mut make = Command::new("make");
+        let make = make.current_dir(root).args(["-n", "image"]).args(words);
+        String::from_utf8(
+            make.env_remove("ARCH")
+                .env_remove("MAKEFLAGS")
+                .output()
+                .unwrap()
+                .stdout,
+        )
+        .unwrap()
+    };
+    let (own, other) = match std::env::consts::ARCH {
+        "x86_64" => ("x86_64", "aarch64"),
+        own => (own, "x86_64"),
+    };
+    let (for_own, for_other) = (plan(&[]), plan(&[&format!("ARCH={other}")]));
+    for (plan, arch, to) in [
+        (&for_own, own, "bootjackd.tar".to_owned()),
+        (&for_other, other, format!("bootjackd-{other}.tar")),
+    ] {
+        assert!(
+            plan.contains(&format!("deploy/static.sh {arch}\n")),
+            "{plan}"
+        );
+        assert!(plan.contains(&format!("--arch {arch} ")), "{plan}");
+        assert!(
+            plan.contains(&format!("--to target/image/{to}\n")),
+            "{plan}"
+        );
+    }
+    let refused = Command::new(root.join("deploy/static.sh"))
+        .arg("riscv64")
+        .output()
+        .unwrap();
+    assert!(!refused.status.success());
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(
+        said,
+        "static.sh: wanted architecture x86_64 or aarch64, got 'riscv64'\n"
+    );
+}
