@@ -53,7 +53,7 @@ pub struct Cli {
 /// How to talk to bootjackd, and to whom the answers go. Understood before and after the verb.
 #[derive(Clone, Debug, Args)]
 pub struct ApiArgs {
-    /// Where bootjackd's gRPC listens: unix:PATH, https://HOST:PORT or, on this machine, HOST:PORT [env: BOOTJACK_SERVER] [default: unix:/run/bootjack/api.sock]
+    /// Where bootjackd's gRPC listens: unix:PATH, https://HOST:PORT or, on this machine, HOST:PORT [env: BOOTJACK_SERVER] [default: unix:/run/bootjack/api.sock, and where nothing is there, that of the lab of this directory]
     #[arg(long, value_name = "ADDR")]
     server: Option<Place>,
 
@@ -70,7 +70,10 @@ impl ApiArgs {
         let named = std::env::var("BOOTJACK_SERVER").unwrap_or_default();
         let place = match &self.server {
             Some(place) => place.clone(),
-            None if named.is_empty() => Place::default(),
+            None if named.is_empty() => match self.of_lab()? {
+                Some(server) => return Ok(server),
+                None => Place::default(),
+            },
             None => named
                 .parse()
                 .map_err(|error| Failure::new(Exit::Usage, format!("BOOTJACK_SERVER: {error}")))?,
@@ -84,6 +87,22 @@ impl ApiArgs {
             _ => Access::default(),
         });
         Server::new(place, access)
+    }
+
+    /// That of the lab in whose directory this is, where nothing was said and no bootjackd is installed.
+    fn of_lab(&self) -> Result<Option<Server>, Failure> {
+        let installed = match Place::default() {
+            Place::Unix(socket) => std::path::Path::new(&socket).exists(),
+            Place::Tcp(_) | Place::Tls(_) => false,
+        };
+        if installed || self.access != Access::default() {
+            return Ok(None);
+        }
+        match crate::lab::open::open(&crate::lab::open::LabRef::default()) {
+            Ok(opened) => crate::lab::provisioner::server(&opened).map(Some),
+            Err(failure) if failure.exit == Exit::NotFound => Ok(None),
+            Err(failure) => Err(failure),
+        }
     }
 
     pub fn format(&self) -> Format {

@@ -140,6 +140,7 @@ impl Failure {
         move |error| {
             let exit = match error.kind() {
                 std::io::ErrorKind::PermissionDenied => Exit::Missing,
+                std::io::ErrorKind::NotFound => Exit::NotFound,
                 _ => Exit::Failed,
             };
             let why = crate::output::io_reason(&error);

@@ -93,6 +93,17 @@ pub enum NetCommand {
     },
 }
 
+impl OnLab {
+    /// Refuses names of machines that the lab does not have, if it is known which lab it is.
+    pub fn check(&self, name: &str) -> Result<(), Failure> {
+        if self.run.is_some() {
+            return Ok(());
+        }
+        let opened = crate::lab::open::open(&self.lab)?;
+        crate::lab::plan::known(&opened.lab, name).map(drop)
+    }
+}
+
 /// The lab whose network it is.
 #[derive(Clone, Debug, Args)]
 pub struct OnLab {

@@ -262,7 +262,7 @@ mod tests {
             super::digest(&dir.path().join("none"), &ProgressBar::hidden())
                 .unwrap_err()
                 .exit,
-            Exit::Failed
+            Exit::NotFound
         );
     }
 }

@@ -85,7 +85,9 @@ impl Exported {
         let opened = lab::open::open(lab)?;
         let machine = opened.lab.vms.iter().find(|machine| machine.name == name);
         let machine = machine.cloned().ok_or_else(|| {
-            let text = format!("{} has no machine {name}", opened.file.display());
+            let names: Vec<&str> = opened.lab.vms.iter().map(|vm| vm.name.as_str()).collect();
+            let (lab, names) = (&opened.lab.name, names.join(", "));
+            let text = format!("there is no machine {name} in lab {lab}; there are: {names}");
             Failure::new(Exit::NotFound, text)
         })?;
         let disk = opened.paths.vm(name).disk_there();

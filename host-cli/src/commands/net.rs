@@ -26,6 +26,7 @@ pub fn run(args: &NetArgs) -> Result<(), Failure> {
         NetCommand::Status(run) => status(&run.run()?, args.format()),
         NetCommand::Capture { run, args } => capture(&run.run()?, args),
         NetCommand::Link { run, port, state } => {
+            run.check(port)?;
             Client::connect(&run.run()?)?.link(port, *state == LinkState::Up)
         }
         NetCommand::Impair {
@@ -34,6 +35,7 @@ pub fn run(args: &NetArgs) -> Result<(), Failure> {
             loss,
             delay,
         } => {
+            run.check(port)?;
             let impairment = Impairment {
                 loss: *loss,
                 delay: *delay,

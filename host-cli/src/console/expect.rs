@@ -262,7 +262,7 @@ mod tests {
         assert_eq!(failure.exit, Exit::Conflict);
         assert_eq!(
             failure.message,
-            "node1 does not run: its console: no such file or directory"
+            "node1 does not run, so there is no console (no such file or directory); start it with: bootjack up node1"
         );
     }
 }

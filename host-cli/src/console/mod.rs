@@ -42,7 +42,9 @@ impl Place<'_> {
     fn hold(&self) -> Result<Held, Failure> {
         let absent = |error: io::Error| {
             let (machine, why) = (self.machine, io_reason(&error));
-            let text = format!("{machine} does not run: its console: {why}");
+            let text = format!(
+                "{machine} does not run, so there is no console ({why}); start it with: bootjack up {machine}"
+            );
             Failure::new(Exit::Conflict, text)
         };
         // Where nothing ever ran there is no directory for the lock either.

@@ -61,8 +61,14 @@ pub fn expect(pattern: &str, limit: Duration) -> Result<Step, String> {
     if pattern.is_empty() {
         return Err("wanted a regular expression after expect".to_owned());
     }
-    let pattern = RegexBuilder::new(pattern).multi_line(true).build();
-    let pattern = pattern.map_err(|error| error.to_string())?;
+    let built = RegexBuilder::new(pattern).multi_line(true).build();
+    let pattern = built.map_err(|error| {
+        // The last of its lines says what is wrong; the others show where.
+        let why = error.to_string();
+        let why = why.lines().last().unwrap_or_default();
+        let why = why.strip_prefix("error: ").unwrap_or(why);
+        format!("wanted a regular expression, got `{pattern}`: {why}")
+    })?;
     Ok(Step::Expect { pattern, limit })
 }
 
@@ -141,7 +147,7 @@ mod tests {
         let problems = parse(text, MINUTE).unwrap_err();
         let starts = [
             "line 1: wanted a regular expression after expect",
-            "line 2: regex parse error",
+            "line 2: wanted a regular expression, got `(`: unclosed group",
             "line 3: wanted n, r, t, e, \\ or x after \\, got `q`",
             "line 4: wanted two hex digits after \\x, got `1`",
             "line 5: wanted expect, send, type or timeout, got `sleep`",

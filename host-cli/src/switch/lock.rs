@@ -116,7 +116,7 @@ mod tests {
         assert!(failure.message.contains("at most 92 octets"), "{failure}");
         assert_eq!(
             check_run(&dir.path().join("none")).unwrap_err().exit,
-            Exit::Failed
+            Exit::NotFound
         );
     }
 }

@@ -117,7 +117,7 @@ pub(super) fn stop(
 
 fn say(report: &Report, name: &str, how: Stopped) {
     match how {
-        Stopped::Already => {}
+        Stopped::Already => report.note(name, "did not run"),
         Stopped::ByGuest => report.done(name, "shut down"),
         Stopped::ByQuit => report.done(name, "powered off"),
         Stopped::ByKill => report.done(name, "killed: it did not answer"),

@@ -318,6 +318,13 @@ fn logs(opened: &Opened, name: &str, follow: bool, driver: bool) -> Result<(), F
         true => paths.driver_log(),
         false => paths.console_log(),
     };
+    if !file.exists() {
+        let text = format!(
+            "{} is not there: {name} has not run yet; start it with: bootjack up {name}",
+            file.display()
+        );
+        return Err(Failure::new(Exit::NotFound, text));
+    }
     print_log(&file, follow)
 }
 
@@ -411,6 +418,9 @@ fn qmp(opened: &Opened, name: &str, command: &str, arguments: &str) -> Result<()
         Failure::new(Exit::Usage, text)
     })?;
     wants_qemu(name, &opened.paths.vm(name), "is not QEMU")?;
+    if name != crate::lab::paths::PROVISIONER {
+        running(opened, name)?;
+    }
     let failed = |error| Failure::new(Exit::Vm, format!("{name}: {error}"));
     let mut qmp = Qmp::connect(&opened.paths.vm(name).monitor).map_err(failed)?;
     let answer = qmp.execute(command, arguments).map_err(failed)?;

@@ -65,7 +65,7 @@ pub async fn up(
 /// The API of the one that runs.
 pub fn server(opened: &Opened) -> Result<Server, Failure> {
     match opened.lab.provisioner.kind {
-        ProvisionerKind::Namespace => Ok(Server::unix(opened.paths.api().display().to_string())),
+        ProvisionerKind::Namespace => namespace::server(opened),
         ProvisionerKind::Vm => machine::server(opened),
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::cli::How;
-use crate::client;
+use crate::client::{self, Server};
 use crate::exit::{Exit, Failure};
 use crate::images::files::write_whole;
 use crate::lab::open::{Opened, make_private};
@@ -124,7 +124,7 @@ async fn ready(
     mut started: Option<(process::Detached, PathBuf)>,
     plan: &Plan,
 ) -> Result<(), Failure> {
-    let server = super::server(opened)?;
+    let server = api(opened);
     let until = Instant::now() + PATIENCE;
     loop {
         let answer = client::channel(&server).await;
@@ -145,6 +145,21 @@ async fn ready(
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
+}
+
+/// Its API, of one that runs.
+pub fn server(opened: &Opened) -> Result<Server, Failure> {
+    match Client::connect(opened.paths.run()) {
+        Ok(_) => Ok(api(opened)),
+        Err(_) => {
+            let text = "the provisioner does not run; bring it up: bootjack up";
+            Err(Failure::new(Exit::Conflict, text))
+        }
+    }
+}
+
+fn api(opened: &Opened) -> Server {
+    Server::unix(opened.paths.api().display().to_string())
 }
 
 /// Ends it, and bootjackd with it.
