@@ -14,7 +14,7 @@ use rustix::process::setpriority_process;
 use rustix::thread::gettid;
 
 /// Between the pieces of a file.
-pub(super) const PIECE: usize = 128 << 10;
+pub(super) const PIECE: usize = 64 << 10;
 /// A disk that is slow for other reasons stops nothing.
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// As `nice` has it.

@@ -37,6 +37,8 @@ const HEADER: usize = 24;
 const HEAD: usize = 20;
 /// How much the file grows by.
 const STEP: usize = 1 << 20;
+/// What the room is made of.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// What a disk writes whole or not at all.
 const SECTOR: usize = 512;
 
@@ -205,10 +207,15 @@ impl Journal {
         entry[16..HEAD].copy_from_slice(&sum.to_be_bytes());
         let end = self.length + entry.len() as u64;
         if end + HEAD as u64 > self.room {
-            let zeros = vec![0; entry.len() + STEP];
-            self.file.write_all_at(&zeros, self.room)?;
+            let room = self.room + (entry.len() + STEP) as u64;
+            let mut at = self.room;
+            while at < room {
+                let zeros = &ZEROS[..ZEROS.len().min((room - at) as usize)];
+                self.file.write_all_at(zeros, at)?;
+                at += zeros.len() as u64;
+            }
             self.file.sync_data()?;
-            self.room += zeros.len() as u64;
+            self.room = room;
         }
         self.file.write_all_at(entry, self.length)?;
         Ok(end)

@@ -30,6 +30,8 @@ pub(super) type Latest = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 /// A journal of this size is checkpointed even if there is no quiet second.
 const LONGEST_JOURNAL: u64 = 32 << 20;
+/// One of this size says that the checkpoint that is being made has taken too long: it no longer lets others go first.
+const TOO_FAR_BEHIND: u64 = 2 * LONGEST_JOURNAL;
 /// One of this size says that no new one can be begun, and is not made longer.
 const TOO_LONG: u64 = if cfg!(test) { 4096 } else { 512 << 20 };
 /// Otherwise a quiet second is used, but not more often than this;
@@ -282,7 +284,7 @@ impl Backend for Local {
         self.journal
             .write(&records)
             .map_err(|error| self.broken(error))?;
-        self.courtesy.wrote(self.journal.length() > LONGEST_JOURNAL);
+        self.courtesy.wrote(self.journal.length() > TOO_FAR_BEHIND);
         self.ahead.extend(records);
         self.behind.get_or_insert_with(Instant::now);
         let revisions = changes.iter().filter_map(|change| match change {

@@ -19,7 +19,7 @@ use super::local::{Latest, hold_alone};
 /// The key of the last checkpoint's number.
 const CHECKPOINT: &[u8] = b"checkpoint";
 /// How many records sled is given at once: what it makes of them is a piece of work that others may have to wait for.
-const BATCH: usize = 250;
+const BATCH: usize = 125;
 /// Everything that is read often is in the catalog.
 const CACHE: u64 = 16 << 20;
 
