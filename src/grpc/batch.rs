@@ -39,6 +39,10 @@ pub(super) async fn create(
     let is_repeat = (new.first())
         .and_then(|new| catalog.by_request(&new.request.as_ref()?.id))
         .is_some();
+    if request.validate_only && !is_repeat {
+        let ids = places(&new);
+        (catalog.with_all(&new)).map_err(|refused| of_refusals(&catalog, &ids, &refused))?;
+    }
     if !is_repeat {
         lint(&catalog, &new).await?;
     }
@@ -121,20 +125,25 @@ fn fault(at: usize, status: Status) -> Fault {
 }
 
 /// Looks at the documents of the machines. Those that differ in MAC, address and host name alone are looked at once: rendering and
-/// hashing for each of thousands would take minutes.
+/// hashing for each of thousands would take minutes. Those that stand in each other's way are not looked at: the store refuses them.
 async fn lint(catalog: &Arc<Catalog>, new: &[Reservation]) -> Result<(), Status> {
-    let ids = places(new);
-    let next = (catalog.with_all(new)).map_err(|refused| of_refusals(catalog, &ids, &refused))?;
     let mut alike: BTreeMap<Vec<u8>, Vec<usize>> = BTreeMap::new();
     for (at, reservation) in new.iter().enumerate() {
-        if next.profile_of(reservation).is_some() {
-            let likeness = likeness(&next, reservation);
+        if catalog.profile_of(reservation).is_some() {
+            let likeness = likeness(catalog, reservation);
             alike.entry(likeness).or_default().push(at);
         }
     }
     let samples: Vec<(Reservation, Vec<usize>)> = (alike.into_values())
         .map(|places| (new[places[0]].clone(), places))
         .collect();
+    if samples.is_empty() {
+        return Ok(());
+    }
+    let shown: Vec<Reservation> = samples.iter().map(|(sample, _)| sample.clone()).collect();
+    let Ok(next) = catalog.with_all(&shown) else {
+        return Ok(());
+    };
     let look = move || -> Vec<(Vec<usize>, Vec<Finding>)> {
         (samples.into_iter())
             .map(|(sample, places)| (places, errors(&next, &sample)))
