@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
+use super::access::identity::Credential;
 use super::access::rate::Rate;
 use super::access::register::Register;
 use super::access::tls::{Tls, chain_of};
@@ -157,7 +158,7 @@ impl Door {
             && register.confirm(certified, now_secs()).is_ok()
         {
             // No stranger; whether there is room is said when it calls.
-            visit.is_known_by(Some((&certified.serial, certified.expires)));
+            visit.is_known_by(Some(&Credential::Certificate(certified.clone())));
         }
         Ok((Box::new(stream), Via::Tls(from, certified)))
     }

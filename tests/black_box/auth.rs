@@ -204,6 +204,48 @@ fn certificates_that_are_expired_foreign_revoked_or_no_clients_are_told_so() {
     assert_eq!(state("authority"), ["good"]);
 }
 
+#[test]
+fn connections_end_with_the_authority_that_signed_for_them() {
+    let lab = Lab::new("");
+    let authority = &lab.authority;
+    authority.certificate("ci", "admin");
+    let (ca, service) = (lab.authority.ca(), authority.service().join("ca.pem"));
+    let (old, other) = (
+        std::fs::read_to_string(&service).expect("there"),
+        Authority::below(lab.home.path(), "other"),
+    );
+    let new = std::fs::read_to_string(other.ca()).expect("there");
+    assert_eq!(std::fs::read_to_string(ca).expect("there"), old);
+    let api = lab.api(Some("ci"));
+    let mut watching = api.with(async |channel| {
+        let request = v1::WatchEventsRequest {
+            follow: true,
+            ..Default::default()
+        };
+        let stream = MachinesClient::new(channel).watch_events(request).await;
+        stream.expect("it may").into_inner()
+    });
+    // One that is joined by another still counts.
+    std::fs::write(&service, format!("{old}{new}")).expect("written");
+    assert_eq!(api.names(), Vec::<String>::new());
+    std::fs::write(&service, new).expect("written");
+    let status = api.page(0, "").expect_err("it is another's");
+    let info = status.get_details_error_info().expect("it is there");
+    assert_eq!(
+        (status.code(), info.reason.as_str()),
+        (Code::Unauthenticated, "CERTIFICATE_FOREIGN")
+    );
+    let ended = api.with(async |_| {
+        loop {
+            match watching.message().await {
+                Ok(Some(_)) => {}
+                ended => return ended,
+            }
+        }
+    });
+    assert!(ended.is_err(), "the stream was cut");
+}
+
 /// One that `bootjack auth` would not make: over since yesterday, or with no URI.
 fn write_certificate(authority: &Authority, name: &str, uri: Option<String>, days: i64) {
     use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, SanType};

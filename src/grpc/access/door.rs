@@ -108,8 +108,7 @@ impl Door {
                 tls.follow();
             }
             let now = now_secs();
-            let is_bad = |id: &str, expires: u64| expires <= now || register.is_revoked(id);
-            self.visitors.end_those_with(is_bad);
+            (self.visitors).end_those_with(|credential| !register.is_good(credential, now));
         }
     }
 }

@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
-use bootjack_api::access::Scope;
+use bootjack_api::access::{Scope, Token};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::super::connection::{Peer, Via};
 use super::door::follow;
-use super::identity::{Caller, Unknown, unknown};
+use super::identity::{Caller, Credential, Unknown, unknown};
 use super::rate::Rate;
 use super::register::Register;
 use super::scopes::Rule;
@@ -77,8 +77,7 @@ impl Guard {
             Err(unknown) => return Err(self.unauthenticated(peer, &unknown)),
         };
         self.not_too_often(peer, &caller)?;
-        let credential = caller.credential.as_ref();
-        if !(peer.visit).is_known_by(credential.map(|(id, expires)| (id.as_str(), *expires))) {
+        if !(peer.visit).is_known_by(caller.credential.as_ref()) {
             let text = "there are too many connections; close some, or try again later";
             let status = Status::resource_exhausted(text);
             return Err(refused(&caller, status, "TOO_MANY_CONNECTIONS"));
@@ -101,7 +100,11 @@ impl Guard {
         if let (Some(register), Some(token)) = (&self.register, bearer(headers)?) {
             let token = register.token(token, now_secs)?;
             let who = format!("token {}", token.name);
-            return Ok(made(who, token.scope, Some((token.id, token.expires))));
+            let Token {
+                id, expires, scope, ..
+            } = token;
+            let credential = Credential::Token { id, expires };
+            return Ok(made(who, scope, Some(credential)));
         }
         match (&peer.via, &self.register) {
             (Via::Unix { uid, .. }, _) => {
@@ -112,8 +115,8 @@ impl Guard {
             (Via::Tls(_, Some(Ok(certified))), Some(register)) => {
                 register.confirm(certified, now_secs)?;
                 let who = format!("certificate {}", certified.name);
-                let credential = Some((certified.serial.clone(), certified.expires));
-                Ok(made(who, certified.scope, credential))
+                let credential = Credential::Certificate(certified.clone());
+                Ok(made(who, certified.scope, Some(credential)))
             }
             (Via::Tls(_, Some(Err(why))), _) => Err(why.clone()),
             (Via::Plain(_), Some(_)) => Err(unknown(
@@ -145,7 +148,7 @@ impl Guard {
         if is_open || matches!(peer.via, Via::Unix { .. }) {
             return Ok(());
         }
-        let whose = caller.credential.as_ref().map_or("", |(id, _)| id.as_str());
+        let whose = caller.credential.as_ref().map_or("", Credential::id);
         let Err(wait) = self.rate.take(whose, Instant::now()) else {
             return Ok(());
         };

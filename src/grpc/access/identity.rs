@@ -1,6 +1,7 @@
 //! Who calls. In: a client's certificate, or a token, and the lists of `bootjack auth`. Out: a name and a scope, or why neither is
 //! any good. Nothing here is a secret but the token, which is hashed at once.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bootjack_api::access::{Scope, read_client_uri, serial_text};
@@ -19,18 +20,50 @@ pub struct Caller {
     /// Where from, for the log.
     pub from: String,
     pub scope: Scope,
-    /// Serial number or id of what let them in, and when it expires; none of a user of this machine.
-    pub credential: Option<(String, u64)>,
+    /// What let them in; nothing a user of this machine.
+    pub credential: Option<Credential>,
+}
+
+/// What lets a caller in: it ends some day, and may be taken back before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    Token {
+        id: String,
+        /// Unix time in seconds.
+        expires: u64,
+    },
+    Certificate(Certified),
+}
+
+impl Credential {
+    /// A token's id, a certificate's serial number.
+    pub(crate) fn id(&self) -> &str {
+        match self {
+            Self::Token { id, .. } => id,
+            Self::Certificate(certified) => &certified.serial,
+        }
+    }
 }
 
 /// A client's certificate that the authority signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Certified {
+pub struct Certified {
     pub(crate) name: String,
     pub(crate) scope: Scope,
     pub(crate) serial: String,
     /// Unix time in seconds.
     pub(crate) expires: u64,
+    /// Itself and what leads to the authority, for another authority to look at.
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    /// The id of the one that has looked at it.
+    pub(crate) authority: String,
+}
+
+/// Who signs the certificates of clients.
+pub(crate) struct Authority {
+    pub(crate) verifier: Arc<dyn ClientCertVerifier>,
+    /// SHA-256 of its certificates.
+    pub(crate) id: String,
 }
 
 /// Why somebody is not let in.
@@ -58,7 +91,7 @@ impl Certified {
     /// What the certificate of a finished handshake says, if `authority` signed it and it is valid now.
     pub(crate) fn read(
         chain: &[CertificateDer<'_>],
-        authority: &dyn ClientCertVerifier,
+        authority: &Authority,
         now_secs: u64,
     ) -> Result<Self, Unknown> {
         let unfit = |why: &str| {
@@ -72,7 +105,7 @@ impl Certified {
         let not_after = parsed.validity().not_after.timestamp();
         let expires = u64::try_from(not_after).unwrap_or_default();
         let now = UnixTime::since_unix_epoch(Duration::from_secs(now_secs));
-        if let Err(error) = authority.verify_client_cert(own, others, now) {
+        if let Err(error) = authority.verifier.verify_client_cert(own, others, now) {
             return Err(refused(&error, expires).unwrap_or_else(|| unfit("is not for clients")));
         }
         let names = parsed.subject_alternative_name().ok().flatten();
@@ -89,6 +122,8 @@ impl Certified {
             scope,
             serial: serial_text(parsed.raw_serial()),
             expires,
+            chain: chain.iter().map(|own| own.clone().into_owned()).collect(),
+            authority: authority.id.clone(),
         })
     }
 }

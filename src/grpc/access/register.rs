@@ -9,11 +9,11 @@ use arc_swap::ArcSwap;
 use bootjack_api::access::{self, Revocation, Token, read_lines};
 use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::ClientCertVerifier;
 use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use super::identity::{Certified, Unknown, expired, hash, is_same, unknown};
+use super::identity::{Authority, Certified, Credential, Unknown, expired, hash, is_same, unknown};
 use crate::net::followed::Followed;
 use crate::net::tls::{BadCertificate, certificates, provider};
 
@@ -36,7 +36,7 @@ pub struct Register {
 }
 
 struct Lists {
-    authority: Arc<dyn ClientCertVerifier>,
+    authority: Authority,
     tokens: Vec<Token>,
     revoked: HashSet<String>,
 }
@@ -66,22 +66,34 @@ impl Register {
         chain: &[rustls::pki_types::CertificateDer<'_>],
         now_secs: u64,
     ) -> Result<Certified, Unknown> {
-        Certified::read(chain, &*self.lists.load().authority, now_secs)
+        Certified::read(chain, &self.lists.load().authority, now_secs)
     }
 
-    /// Whether a certificate that was good is good still.
+    /// Whether a certificate that was good is good still, also by an authority that has taken the place of the one that was.
     pub(crate) fn confirm(&self, certified: &Certified, now_secs: u64) -> Result<(), Unknown> {
         if certified.expires <= now_secs {
             return Err(expired("certificate", certified.expires));
         }
-        if self.is_revoked(&certified.serial) {
+        let lists = self.lists.load();
+        if lists.revoked.contains(&certified.serial) {
             let text = format!(
                 "the certificate of {} is revoked; ask for another (bootjack auth issue)",
                 certified.name
             );
             return Err(unknown("CERTIFICATE_REVOKED", text));
         }
-        Ok(())
+        match certified.authority == lists.authority.id {
+            true => Ok(()),
+            false => Certified::read(&certified.chain, &lists.authority, now_secs).map(drop),
+        }
+    }
+
+    /// Whether what once let somebody in does so still.
+    pub(crate) fn is_good(&self, credential: &Credential, now_secs: u64) -> bool {
+        match credential {
+            Credential::Token { id, expires } => *expires > now_secs && !self.is_revoked(id),
+            Credential::Certificate(certified) => self.confirm(certified, now_secs).is_ok(),
+        }
     }
 
     /// Whose token this is.
@@ -128,14 +140,20 @@ fn read(dir: &Path) -> Result<Lists, BadRegister> {
         file: file.display().to_string(),
         problem,
     };
-    let mut roots = RootCertStore::empty();
+    let (mut roots, mut digest) = (RootCertStore::empty(), Sha256::new());
     for certificate in certificates("grpc.auth", &file)? {
+        digest.update(&certificate);
         (roots.add(certificate)).map_err(|error| no_authority(error.to_string()))?;
     }
-    let authority = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
         .build()
         .map_err(|error| no_authority(error.to_string()))?;
     let revoked: Vec<Revocation> = read_list(&dir.join(access::REVOKED))?;
+    let id = digest.finalize();
+    let authority = Authority {
+        verifier,
+        id: id.iter().map(|octet| format!("{octet:02x}")).collect(),
+    };
     Ok(Lists {
         authority,
         tokens: read_list(&dir.join(access::TOKENS))?,

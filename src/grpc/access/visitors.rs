@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::identity::Credential;
+
 /// A handshake and a first call take a slow client over a slow link a second.
 const STRANGERS_TIME: Duration = Duration::from_secs(15);
 const MOST_STRANGERS: usize = 256;
@@ -39,8 +41,8 @@ pub(crate) struct Visit {
     end: CancellationToken,
     /// Cancelled once they are known.
     known: CancellationToken,
-    /// Certificates and tokens that calls on it were let in for, and when each expires.
-    credentials: Mutex<BTreeMap<String, u64>>,
+    /// What calls on it were let in for, by id.
+    credentials: Mutex<BTreeMap<String, Credential>>,
 }
 
 impl Visitors {
@@ -68,8 +70,8 @@ impl Visitors {
         visit
     }
 
-    /// Ends every connection that was used with a certificate or token that `is_bad`, asked with its expiry.
-    pub(crate) fn end_those_with(&self, is_bad: impl Fn(&str, u64) -> bool) {
+    /// Ends every connection that was used with a certificate or token that `is_bad`.
+    pub(crate) fn end_those_with(&self, is_bad: impl Fn(&Credential) -> bool) {
         // The last holder of one looks inside when it lets go.
         let all: Vec<Arc<Visit>> = (self.inside().all.values())
             .filter_map(Weak::upgrade)
@@ -126,11 +128,11 @@ impl Inside {
 
 impl Visit {
     /// They have shown who they are, by this certificate or token; false if there are too many already.
-    pub(crate) fn is_known_by(&self, credential: Option<(&str, u64)>) -> bool {
-        if let Some((id, expires)) = credential {
+    pub(crate) fn is_known_by(&self, credential: Option<&Credential>) -> bool {
+        if let Some(credential) = credential {
             let mut credentials = (self.credentials.lock()).unwrap_or_else(PoisonError::into_inner);
-            if !credentials.contains_key(id) {
-                credentials.insert(id.to_owned(), expires);
+            if !credentials.contains_key(credential.id()) {
+                credentials.insert(credential.id().to_owned(), credential.clone());
             }
         }
         if self.known.is_cancelled() {
@@ -148,9 +150,9 @@ impl Visit {
         true
     }
 
-    fn end_if(&self, is_bad: impl Fn(&str, u64) -> bool) {
+    fn end_if(&self, is_bad: impl Fn(&Credential) -> bool) {
         let credentials = (self.credentials.lock()).unwrap_or_else(PoisonError::into_inner);
-        if (credentials.iter()).any(|(id, expires)| is_bad(id, *expires)) {
+        if credentials.values().any(is_bad) {
             self.end.cancel();
         }
     }
@@ -198,6 +200,13 @@ mod tests {
         IpAddr::from([198, 18, (n >> 8) as u8, n as u8])
     }
 
+    fn token(id: &str) -> Credential {
+        Credential::Token {
+            id: id.to_owned(),
+            expires: 9,
+        }
+    }
+
     #[test]
     fn one_address_cannot_take_every_place() {
         let visitors = Visitors::default();
@@ -214,7 +223,7 @@ mod tests {
     fn of_many_strangers_the_first_makes_place_and_who_is_known_stays() {
         let visitors = Visitors::default();
         let friend = visitors.enter(address(0)).expect("a place");
-        assert!(friend.is_known_by(Some(("1f", 9))));
+        assert!(friend.is_known_by(Some(&token("t-1"))));
         let strangers: Vec<Arc<Visit>> = (1..=MOST_STRANGERS + 2)
             .map(|n| visitors.enter(address(n)).expect("a place"))
             .collect();
@@ -233,10 +242,10 @@ mod tests {
     fn a_connection_ends_with_what_it_was_let_in_for() {
         let visitors = Visitors::default();
         let visit = visitors.welcome();
-        assert!(visit.is_known_by(Some(("t-1", 9))));
-        visitors.end_those_with(|id, _| id == "t-2");
+        assert!(visit.is_known_by(Some(&token("t-1"))));
+        visitors.end_those_with(|credential| credential.id() == "t-2");
         assert!(!visit.end.is_cancelled());
-        visitors.end_those_with(|id, _| id == "t-1");
+        visitors.end_those_with(|credential| credential.id() == "t-1");
         assert!(visit.end.is_cancelled());
     }
 
