@@ -20,22 +20,18 @@ WORKDIR /src
 COPY . .
 RUN set -eu; \
     case "${TARGETARCH:-$(dpkg --print-architecture)}" in \
-        amd64) triple=x86_64-unknown-linux-gnu ;; \
-        arm64) triple=aarch64-unknown-linux-gnu ;; \
+        amd64) arch=x86_64 ;; \
+        arm64) arch=aarch64 ;; \
         *) echo "Dockerfile: wanted TARGETARCH amd64 or arm64, got '$TARGETARCH'" >&2; exit 1 ;; \
     esac; \
-    if [ "$triple" != "$(rustc -vV | sed -n 's/^host: //p')" ]; then \
-        # From one architecture to the other: emulating a compiler takes an hour.
-        rustup target add "$triple"; \
-        cross=${triple%%-*}-linux-gnu; \
-        apt-get -qq install -y --no-install-recommends "gcc-$(echo "$cross" | tr _ -)" "libc6-dev-$TARGETARCH-cross"; \
-        name=$(echo "$triple" | tr a-z- A-Z_); \
-        export "CARGO_TARGET_${name}_LINKER=$cross-gcc" "CC_$(echo "$triple" | tr - _)=$cross-gcc"; \
+    # From one architecture to the other: emulating a compiler takes an hour. deploy/static.sh finds compilers of its own otherwise.
+    if [ "$arch" != "$(uname -m)" ] && command -v rustup && rustup target add "$arch-unknown-linux-gnu"; then \
+        apt-get -qq install -y --no-install-recommends \
+            "gcc-$(echo "$arch" | tr _ -)-linux-gnu" "libc6-dev-$TARGETARCH-cross"; \
     fi; \
-    RUSTFLAGS="-C target-feature=+crt-static" \
-        cargo build --locked --profile "$CARGO_PROFILE" --target "$triple" --package bootjackd; \
+    CARGO_PROFILE=$CARGO_PROFILE deploy/static.sh "$arch"; \
     case $CARGO_PROFILE in dev) built=debug ;; *) built=$CARGO_PROFILE ;; esac; \
-    install -D -m 0755 "target/$triple/$built/bootjackd" /image/bootjackd; \
+    install -D -m 0755 "target/$arch-unknown-linux-gnu/$built/bootjackd" /image/bootjackd; \
     # Whoever runs it may bind low ports and send frames, and nothing else.
     setcap cap_net_bind_service,cap_net_raw=ep /image/bootjackd
 # Programs for machines of both architectures, whatever the server's own is.

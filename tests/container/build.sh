@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the Dockerfile with buildah where no registry of images can be reached: on a base of distribution packages, with this
 # machine's Rust lent to it.
-#   in:      OUT_DIR; packages: deploy/packages.sh build test
+#   in:      OUT_DIR; x86_64 or aarch64, without it this machine's (the other one is built across, and not run); packages: deploy/packages.sh build test
 #   out:     OUT_DIR/dockerfile.tar (an OCI archive) and OUT_DIR/bootjackd (the program in it); nothing is done where they are newer than the
 #            sources
 #   refuses: systems without apt; users who are not root
@@ -10,13 +10,14 @@ cd "$(dirname "$0")/../.."
 # shellcheck source=../../deploy/private-apt.sh
 . deploy/private-apt.sh
 
-[ $# -eq 1 ] || fail "wanted OUT_DIR, got $# arguments"
+[ $# -eq 1 ] || [ $# -eq 2 ] || fail "wanted OUT_DIR [ARCH], got $# arguments"
+platform=linux/$(deb_arch "${2:-$(uname -m)}")
 need mmdebstrap buildah cargo
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
 exec 9>"$out/.lock"
 flock 9
-newer=$(find Cargo.toml Cargo.lock Dockerfile api deploy/profiles ipxe src "$0" -newer "$out/dockerfile.tar" -print -quit 2>/dev/null || echo all)
+newer=$(find Cargo.toml Cargo.lock Dockerfile api deploy/profiles deploy/static.sh ipxe src "$0" -newer "$out/dockerfile.tar" -print -quit 2>/dev/null || echo all)
 [ -n "$newer" ] || exit 0
 [ "$(id -u)" -eq 0 ] || fail "wanted root, got $(id -un); run: deploy/as-root.sh $0 $1"
 
@@ -44,7 +45,7 @@ fi
 say "building the Dockerfile"
 cargo fetch --quiet --locked
 rm -f "$out/dockerfile.tar"
-buildah build --quiet --isolation chroot --network host \
+buildah build --quiet --platform "$platform" --build-arg BUILDPLATFORM="linux/$(deb_arch "$(uname -m)")" --isolation chroot --network host \
     --volume "$(rustc --print sysroot):/usr/local/rust:ro" \
     --volume "${CARGO_HOME:-$HOME/.cargo}/registry:/usr/local/cargo/registry" \
     --build-arg RUST_IMAGE=localhost/bootjack-test-rust --build-arg CARGO_PROFILE=dev \
