@@ -608,7 +608,7 @@ fn the_disk_of_a_machine_of_the_lab_is_exported_with_what_the_lab_says_of_it() {
         "disk", "export", "--vm", "node9", "--format", "raw", "--to", "b",
     ]);
     assert!(
-        stderr(&none).contains("has no machine node9"),
+        stderr(&none).contains("there is no machine node9 in lab demo"),
         "{}",
         stderr(&none)
     );

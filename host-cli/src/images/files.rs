@@ -1,10 +1,15 @@
 //! What the file system is asked for here: files that are there whole or not at all, that stay through a power failure, and that
 //! take no room for zeros.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 
 use crate::exit::{Exit, Failure};
 
@@ -62,10 +67,14 @@ pub fn exists(path: &Path) -> Failure {
     Failure::new(Exit::Conflict, text)
 }
 
-/// Makes the file whole or not at all. Two commands may do so at once: the last one's is there.
+/// Makes the file whole or not at all. Two commands may do so at once: the last one's is there. What one that was killed has left
+/// goes with the next.
 pub fn write_whole(path: &Path, content: impl AsRef<[u8]>) -> Result<(), Failure> {
+    for left in begun(path) {
+        let _ = fs::remove_file(left);
+    }
     let mut new = path.as_os_str().to_owned();
-    new.push(format!(".new.{}", std::process::id()));
+    new.push(format!("{BEGUN}{}", std::process::id()));
     let new = Path::new(&new);
     let write = || {
         let mut file = File::create(new)?;
@@ -79,6 +88,25 @@ pub fn write_whole(path: &Path, content: impl AsRef<[u8]>) -> Result<(), Failure
     })?;
     sync_directory_of(path);
     Ok(())
+}
+
+/// What stands between a file's name and the number of the process that makes it anew.
+const BEGUN: &str = ".new.";
+
+/// What commands that are no more have begun to write in the place of this file.
+pub fn begun(path: &Path) -> Vec<PathBuf> {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(OsStr::to_str)) else {
+        return Vec::new();
+    };
+    let is_dead = |pid| kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH);
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let left = entries.filter(|entry| {
+        let entry = entry.file_name();
+        let rest = entry.to_str().and_then(|entry| entry.strip_prefix(name));
+        let pid = rest.and_then(|rest| rest.strip_prefix(BEGUN)?.parse().ok());
+        pid.is_some_and(is_dead)
+    });
+    left.map(|entry| entry.path()).collect()
 }
 
 /// A second file with the same octets, which shares them where the file system can do that.

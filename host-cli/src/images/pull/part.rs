@@ -89,8 +89,10 @@ pub fn prune(parts: &Path, pruned: &mut Pruned) -> Result<(), Failure> {
         let Some(held) = Lock::held_by_nobody(&lock)? else {
             continue;
         };
-        for extension in ["part", "json", "json.new"] {
-            let path = lock.with_extension(extension);
+        let notes = lock.with_extension("json");
+        let mut left = vec![lock.with_extension("part"), notes.clone()];
+        left.extend(files::begun(&notes));
+        for path in left {
             if path.exists() {
                 pruned.remove(&path)?;
             }

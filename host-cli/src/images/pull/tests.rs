@@ -585,6 +585,8 @@ fn a_download_that_is_under_way_is_not_pruned() {
     for name in ["a.part", "a.json", "b.part", "b.lock"] {
         std::fs::write(part(name), "x").unwrap();
     }
+    // Begun by one that is no more: no process has this number.
+    std::fs::write(part("b.json.new.2147483647"), "x").unwrap();
     at.store.prune().unwrap();
     let left: Vec<String> = at.parts().into_iter().map(|(name, _)| name).collect();
     assert_eq!(left, ["a.json", "a.part"]);
