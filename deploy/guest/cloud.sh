@@ -94,8 +94,8 @@ END
 # As an image is published: nobody's machine yet.
 rm -f "$new/root/etc/machine-id" "$new/root/etc/hostname" "$new/root"/etc/ssh/ssh_host_*
 : >"$new/root/etc/machine-id"
-# There is no package locales to choose another by.
-echo 'locale: false' >"$new/root/etc/cloud/cloud.cfg.d/90-locale.cfg"
+# There is no package locales to choose another by. (`locale: false` is what the schema of Debian 12's cloud-init refuses.)
+sed -i '/^ *- locale$/d' "$new/root/etc/cloud/cloud.cfg"
 for unit in $masked; do ln -sf /dev/null "$new/root/etc/systemd/system/$unit"; done
 chroot "$new/root" systemctl -q enable systemd-networkd
 
