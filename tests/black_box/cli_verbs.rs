@@ -388,7 +388,7 @@ fn artefacts_are_sent_whole_or_not_at_all() {
     assert_ne!(status, Some(0), "{err}");
     assert_eq!(lab.types(&["artifact", "get", "images/b.raw"]).0, Some(4));
     let (status, _, err) = lab.types(&["artifact", "upload", "x", "/nowhere/file"]);
-    assert_eq!(status, Some(1), "{err}");
+    assert_eq!(status, Some(4), "{err}");
     assert_eq!(
         lab.types(&["artifact", "delete", "images/a.raw"]).1,
         "deleted images/a.raw\n"
