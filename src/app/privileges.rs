@@ -106,7 +106,12 @@ pub fn whom(config: &Config) -> Result<Somebody, Option<String>> {
             also: socket_group(config),
         });
     }
-    match User::from_name(wanted) {
+    // Where the C library is linked in, it cannot load what looks users up: it crashes. Such a program is told numbers.
+    let found = match cfg!(target_feature = "crt-static") {
+        true => Ok(None),
+        false => User::from_name(wanted),
+    };
+    match found {
         Ok(Some(user)) => Ok(Somebody {
             name: user.name,
             uid: user.uid.as_raw(),

@@ -76,6 +76,10 @@ pub fn group(name: &str) -> Option<u32> {
     if let Ok(number) = name.parse() {
         return Some(number);
     }
+    // As for users (app/privileges).
+    if cfg!(target_feature = "crt-static") {
+        return None;
+    }
     let found = nix::unistd::Group::from_name(name).ok()?;
     found.map(|group| group.gid.as_raw())
 }
