@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{Gid, Uid, User, setegid, seteuid, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Uid, setegid, seteuid, setgroups, setresgid, setresuid};
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::process::umask;
 use rustix::thread::{self, CapabilitySet, CapabilitySets};
@@ -14,6 +14,7 @@ use rustix::thread::{self, CapabilitySet, CapabilitySets};
 use super::reach::{self, Need};
 use crate::config::{Config, DEFAULT_USER};
 use crate::model::Event;
+use crate::net::accounts;
 use crate::observe::emit;
 
 /// Ports below 1024, also on interfaces that come later; and frames to clients that have no address yet.
@@ -106,20 +107,15 @@ pub fn whom(config: &Config) -> Result<Somebody, Option<String>> {
             also: socket_group(config),
         });
     }
-    // Where the C library is linked in, it cannot load what looks users up: it crashes. Such a program is told numbers.
-    let found = match cfg!(target_feature = "crt-static") {
-        true => Ok(None),
-        false => User::from_name(wanted),
-    };
-    match found {
-        Ok(Some(user)) => Ok(Somebody {
-            name: user.name,
-            uid: user.uid.as_raw(),
-            gid: user.gid.as_raw(),
+    match accounts::user(wanted) {
+        Some((uid, gid)) => Ok(Somebody {
+            name: wanted.clone(),
+            uid: uid.as_raw(),
+            gid: gid.as_raw(),
             is_named: true,
             also: socket_group(config),
         }),
-        _ => Err(Some(format!(
+        None => Err(Some(format!(
             "there is no user {wanted}; make one (useradd --system --home-dir /nonexistent --shell /usr/sbin/nologin {DEFAULT_USER}), or name another in process.user"
         ))),
     }
@@ -127,7 +123,7 @@ pub fn whom(config: &Config) -> Result<Somebody, Option<String>> {
 
 fn socket_group(config: &Config) -> Option<Gid> {
     let name = config.grpc.socket_group.as_deref()?;
-    crate::net::group(name).map(Gid::from_raw)
+    accounts::group(name)
 }
 
 fn become_user(config: &Config, has: CapabilitySet) -> Result<(), Option<String>> {
@@ -162,10 +158,9 @@ fn become_user(config: &Config, has: CapabilitySet) -> Result<(), Option<String>
 impl Somebody {
     fn groups(&self) -> Vec<Gid> {
         let own = Gid::from_raw(self.gid);
-        let name = std::ffi::CString::new(self.name.as_str()).ok();
-        let mut groups = match name.filter(|_| self.is_named) {
-            Some(name) => nix::unistd::getgrouplist(&name, own).unwrap_or(vec![own]),
-            None => vec![own],
+        let mut groups = match self.is_named {
+            true => accounts::groups_of(&self.name, own),
+            false => vec![own],
         };
         groups.extend(self.also);
         groups
@@ -250,7 +245,7 @@ fn bound_to(keeps: CapabilitySet) {
 
 fn standing(stayed: Option<String>) -> Standing {
     let uid = Uid::effective();
-    let name = User::from_uid(uid).ok().flatten().map(|user| user.name);
+    let name = accounts::name_of(uid);
     let has = thread::capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
     Standing {
         user: name.unwrap_or_else(|| uid.to_string()),

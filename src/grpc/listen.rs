@@ -47,11 +47,11 @@ pub async fn bind(listen: &GrpcListen, group: Option<&str>) -> io::Result<Bound>
 
 /// Lets the members of a group use the socket.
 fn open_to(path: &Path, group: &str) -> io::Result<()> {
-    let gid = crate::net::group(group).ok_or_else(|| {
+    let gid = crate::net::accounts::group(group).ok_or_else(|| {
         let text = format!("grpc.socket_group: there is no group {group}");
         io::Error::new(io::ErrorKind::NotFound, text)
     })?;
-    std::os::unix::fs::chown(path, None, Some(gid)).map_err(|error| {
+    std::os::unix::fs::chown(path, None, Some(gid.as_raw())).map_err(|error| {
         let text = format!(
             "grpc.socket_group: cannot give the socket to {group}: {error}; the service's user must be a member"
         );

@@ -1,6 +1,7 @@
 //! Sockets that the standard library does not have: DHCP's, bound to one interface and told where each datagram was sent, and raw
-//! frames to clients that have no address yet. And certificates, as TLS shows them.
+//! frames to clients that have no address yet. And certificates, as TLS shows them; users and groups by name.
 
+pub mod accounts;
 pub mod arp;
 mod batch;
 pub mod followed;
@@ -69,19 +70,6 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
         }
     }
     Ok(interfaces)
-}
-
-/// The number of a group, by its name or as it is.
-pub fn group(name: &str) -> Option<u32> {
-    if let Ok(number) = name.parse() {
-        return Some(number);
-    }
-    // As for users (app/privileges).
-    if cfg!(target_feature = "crt-static") {
-        return None;
-    }
-    let found = nix::unistd::Group::from_name(name).ok()?;
-    found.map(|group| group.gid.as_raw())
 }
 
 /// Whether frames can be sent: what a raw socket is needed for.

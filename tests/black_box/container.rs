@@ -144,6 +144,24 @@ fn the_dockerfile_makes_an_image_that_boots_machines() {
     serves(&built("dockerfile.tar"));
 }
 
+/// It has a C library in it, which must not load what the machine's own has for looking up users.
+#[test]
+fn the_program_of_the_image_runs_as_root_on_a_machine_of_any_distribution() {
+    let (server, client) = Segment::new();
+    let home = Home::new();
+    let config = home.write("bootjackd.toml", home.config(""));
+    let program = built("bootjackd");
+    let mut command = server.command(program.to_str().expect("UTF-8"));
+    command.args(["serve", "--log-format", "json", "--config"]);
+    command.arg(config);
+    let service = Service::run(command);
+    let settled = service.wait_for("runs as", |_| true);
+    assert_eq!(settled["user"], "root", "{settled}");
+    service.wait_for("ready", |_| true);
+    client.acquire(mac(7));
+    drop(service.terminate());
+}
+
 #[test]
 fn an_image_that_no_engine_made_boots_machines() {
     let home = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
