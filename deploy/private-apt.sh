@@ -144,3 +144,38 @@ private_apt_unpack() {
     dpkg -x "$download"/*.deb "$3"
     rm -rf "$download"
 }
+
+# How this user makes trees: $mode of mmdebstrap, and $as_root, before what is root of them.
+tree_mode() {
+    if [ "$(id -u)" -eq 0 ]; then
+        mode=root
+        as_root=()
+    elif ! command -v newuidmap >/dev/null; then
+        fail "wanted root or the program newuidmap, got user $(id -un) without; run: deploy/packages.sh lab"
+    elif ! grep -q "^$(id -un):\|^$(id -u):" /etc/subuid 2>/dev/null; then
+        fail "wanted root, or a range of user ids in /etc/subuid, got $(id -un) without; run: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -un)"
+    elif ! unshare --user --map-auto --map-root-user true 2>/dev/null; then
+        fail "wanted root, or user namespaces, got $(id -un) and a kernel that refuses them; see: sysctl kernel.unprivileged_userns_clone kernel.apparmor_restrict_unprivileged_userns"
+    else
+        mode=unshare
+        # shellcheck disable=SC2034  # used by who sources this
+        as_root=(unshare --user --map-auto --map-root-user --fork)
+    fi
+}
+
+# private_apt_tree MODE "PACKAGE..." FILE: the release in a tree of its own, made by mmdebstrap in that mode, as a tar archive: what no
+# system is without, and those of the packages that the release has (it may have one of them inside another), without what is
+# there to be read.
+private_apt_tree() {
+    local package path line included="" options=(--variant=minbase --mode="$1" --format=tar
+        --aptopt='Acquire::Languages "none"' --aptopt='APT::Install-Recommends "false"')
+    for package in $2; do
+        [ -z "$(private_apt_version "$package")" ] || included="$included${included:+,}$package"
+    done
+    for path in doc man info locale lintian i18n; do options+=(--dpkgopt="path-exclude=/usr/share/$path/*"); done
+    while read -r line; do options+=(--aptopt="${line%;}"); done < <(grep -i '^Acquire::.*proxy' "$private_apt_dir/apt.conf" || true)
+    say "installing $(codename) into a tree of its own ($1): $included"
+    # Without our locks' descriptors: mmdebstrap's hooks number theirs from the next free one and dash knows one digit only.
+    mmdebstrap "${options[@]}" --include="$included" "$(codename)" "$3" "$private_apt_dir/sources.list" >"$3.log" 2>&1 8>&- 9>&- ||
+        { cat "$3.log" >&2; fail "mmdebstrap could not make the tree"; }
+}

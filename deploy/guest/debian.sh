@@ -15,6 +15,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../private-apt.sh"
 # shellcheck source=kernel.sh
 . "$here/kernel.sh"
+# shellcheck source=modules.sh
+. "$here/modules.sh"
 
 include="systemd-sysv systemd-resolved dbus udev kmod iproute2 iputils-ping cloud-init openssh-server sudo ca-certificates"
 watched="systemd cloud-init openssh-server libc6"
@@ -41,58 +43,18 @@ case $# in 1 | 2) ;; *) fail "wanted OUT_DIR [x86_64], got $# arguments" ;; esac
 arch=${2:-$(uname -m)}
 [ "$arch" = "$(uname -m)" ] || fail "wanted this machine's architecture $(uname -m), got $arch; build on a machine of that kind"
 need mmdebstrap bsdtar cpio zstd depmod
-mkdir -p "$1"
-out=$(cd "$1" && pwd)
-lock_output "$out"
+lock_output "$1"
 private_apt "$arch"
 
-mapfile -t inputs < <(find "$0" "$here/kernel.sh" "$here/debian" -type f)
-sources_now() {
-    local package
-    kernel=$(kernel_package)
-    sources=${kernel:-no kernel}
-    for package in $watched; do sources="$sources"$'\n'"$package $(private_apt_version "$package")"; done
-}
-sources_now
-[ -z "${BOOTJACK_REFRESH:-}" ] && is_current "$out" "$sources" "${inputs[@]}" && exit 0
-private_apt_refresh
-sources_now
-[ -n "$kernel" ] || fail "wanted a kernel for virtual machines in the apt sources, got none; name a sources.list that has it in BOOTJACK_APT_SOURCES"
-if is_current "$out" "$sources" "${inputs[@]}"; then exit 0; fi
+mapfile -t inputs < <(find "$0" "$here/kernel.sh" "$here/modules.sh" "$here/debian" -type f)
+outputs=(vmlinuz initrd.img)
+settle_sources
 
-if [ "$(id -u)" -eq 0 ]; then
-    mode=root
-elif command -v newuidmap >/dev/null && grep -q "^$(id -un):\|^$(id -u):" /etc/subuid 2>/dev/null &&
-    unshare --user --map-root-user true 2>/dev/null; then
-    mode=unshare
-else
-    fail "wanted root, or a user with a range in /etc/subuid, newuidmap and user namespaces, got $(id -un) without; run as root, or: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -un)"
-fi
-
-# A release may have one of them inside another package.
-included=""
-for package in $include; do
-    [ -z "$(private_apt_version "$package")" ] || included="$included${included:+,}$package"
-done
-
-new=$out/.new.$$
-trap 'rm -rf "$new"' EXIT
-mkdir -p "$new/kernel" "$new/over/usr/lib/modules"
-options=(--variant=minbase --mode="$mode" --format=tar --include="$included"
-    --aptopt='Acquire::Languages "none"' --aptopt='APT::Install-Recommends "false"')
-for path in doc man info locale lintian i18n; do options+=(--dpkgopt="path-exclude=/usr/share/$path/*"); done
-while read -r line; do options+=(--aptopt="${line%;}"); done < <(grep -i '^Acquire::.*proxy' "$private_apt_dir/apt.conf" || true)
-say "installing $(codename) into a tree of its own ($mode): $included"
-# Without our locks' descriptors: its hooks number theirs from the next free one and dash knows one digit only.
-mmdebstrap "${options[@]}" "$(codename)" "$new/root.tar" "$private_apt_dir/sources.list" >"$new/log" 2>&1 8>&- 9>&- ||
-    { cat "$new/log" >&2; fail "mmdebstrap could not make the tree"; }
-
-say "unpacking $kernel"
-unpack_kernel "${kernel% *}" "${kernel#* }" "$new/kernel"
-for path in $dropped; do rm -rf "$new/kernel/lib/modules/$kernel_release/kernel/$path"; done
-depmod -b "$new/kernel" "$kernel_release"
-rm -f "$new/kernel/lib/modules/$kernel_release"/{build,source}
-mv "$new/kernel/lib/modules/$kernel_release" "$new/over/usr/lib/modules/"
+tree_mode
+mkdir -p "$new/kernel"
+private_apt_tree "$mode" "$include" "$new/root.tar"
+unpack_kernel "$new/kernel"
+modules_without "$dropped" "$new/kernel" "$new/over"
 
 # What lies over the tree: our configuration, masks, and the traces of a first boot that need not be made anew.
 cp -r "$here/debian/root/." "$new/over/"
@@ -115,8 +77,7 @@ say "packing the initramfs"
 {
     # Some names of certificates are not ASCII.
     LC_ALL=C.UTF-8 bsdtar -cf - --format newc -X "$here/debian/leave-out" "@$new/root.tar"
-    (cd "$new/over" && find . -mindepth 1 | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet)
+    cpio_of "$new/over"
 } | zstd -q -T0 -"${BOOTJACK_ZSTD_LEVEL:-15}" >"$new/initrd.img"
 mv "$new/kernel/vmlinuz" "$new/vmlinuz"
-publish "$out" "$new" "$sources"
-say "made $out/vmlinuz ($(du -h "$out/vmlinuz" | cut -f1)) and initrd.img ($(du -h "$out/initrd.img" | cut -f1))"
+publish

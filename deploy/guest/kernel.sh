@@ -1,34 +1,74 @@
 # shellcheck shell=bash disable=SC2154
-# Sourced after private-apt.sh by the scripts that make a guest's vmlinuz and initrd.img.
-#   in:      the output directory; the distribution's kernel for virtual machines, by its meta package
-#   out:     the kernel package's name and version; its image and modules unpacked into a directory;
-#            outputs that appear whole or not at all, built by one run at a time
-#   refuses: a suite without such a kernel
+# Sourced after private-apt.sh by the scripts that make what a machine boots: a kernel with an initramfs, or a disk.
+#   in:      of the script: $outputs (names of files) in $out, $inputs (paths), and $watched, the packages by whose versions it is
+#            told whether the outputs are current; $recipe, if it is told by more
+#   out:     the kernel package's name and version; its image and modules unpacked into a directory; outputs that appear
+#            whole or not at all, built by one run at a time in $new, and are left alone where nothing new would go in
+#   refuses: a suite that lacks the distribution's kernel for virtual machines, or a package that is watched
 
-# One builder at a time per output directory; the lock goes with the process.
+# One builder at a time per output directory; the lock goes with the process, and so does what it makes.
 lock_output() {
     mkdir -p "$1"
-    exec 9>"$1/.lock"
+    out=$(cd "$1" && pwd)
+    exec 9>"$out/.lock"
     flock 9
-    rm -rf "$1"/.new.*
+    rm -rf "$out"/.new.*
+    new=$out/.new.$$
 }
 
-# is_current OUT_DIR SOURCES INPUT...: the outputs hold these package versions and are newer than the inputs.
+# What would go in, by the package lists at hand.
+sources_now() {
+    local package version
+    kernel=$(kernel_package)
+    sources=${recipe:+recipe $recipe$'\n'}${kernel:-no kernel}
+    for package in $watched; do
+        version=$(private_apt_version "$package")
+        sources="$sources"$'\n'"$package ${version:-none}"
+    done
+}
+
+# The outputs hold these package versions and are newer than the inputs.
 is_current() {
-    local out=$1 sources=$2 input
-    shift 2
-    [ -s "$out/vmlinuz" ] && [ -s "$out/initrd.img" ] && [ "$(cat "$out/SOURCES" 2>/dev/null)" = "$sources" ] || return 1
-    for input in "$@"; do [ ! "$input" -nt "$out/SOURCES" ] || return 1; done
+    local name
+    for name in "${outputs[@]}"; do [ -s "$out/$name" ] || return 1; done
+    [ "$(cat "$out/SOURCES" 2>/dev/null)" = "$sources" ] || return 1
+    for name in "${inputs[@]}"; do [ ! "$name" -nt "$out/SOURCES" ] || return 1; done
 }
 
-# publish OUT_DIR NEW_DIR SOURCES: SOURCES vouches for the rest, so it goes first and comes last.
+# Ends the script where the outputs are current; otherwise lists of today say what goes in.
+settle_sources() {
+    sources_now
+    [ -n "${BOOTJACK_REFRESH:-}" ] || ! is_current || exit 0
+    private_apt_refresh
+    sources_now
+    ! is_current || exit 0
+    ! grep -q '^no kernel$\| none$' <<<"$sources" ||
+        fail "wanted a kernel and $watched for $private_apt_arch in the apt sources, got: ${sources//$'\n'/, }; name a sources.list that has them in BOOTJACK_APT_SOURCES"
+    mkdir -p "$new"
+    trap 'rm -rf "$new"' EXIT
+}
+
+# Moves the outputs into place: SOURCES vouches for the rest, so it goes first and comes last.
 publish() {
-    rm -f "$1/SOURCES"
-    chmod 0644 "$2/vmlinuz" "$2/initrd.img"
-    mv "$2/vmlinuz" "$1/vmlinuz"
-    mv "$2/initrd.img" "$1/initrd.img"
-    echo "$3" >"$2/SOURCES"
-    mv "$2/SOURCES" "$1/SOURCES"
+    local name
+    rm -f "$out/SOURCES"
+    for name in "${outputs[@]}"; do
+        chmod 0644 "$new/$name"
+        mv "$new/$name" "$out/$name"
+    done
+    echo "$sources" >"$new/SOURCES"
+    mv "$new/SOURCES" "$out/SOURCES"
+    (cd "$out" && say "made in $out:$(du -h "${outputs[@]}" | awk '{ printf " %s (%s)", $2, $1 }')")
+}
+
+# cpio_of DIR: an archive as the kernel unpacks it.
+cpio_of() { (cd "$1" && find . -mindepth 1 | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet); }
+
+# busybox_into DIR: that of the package busybox-static, as DIR/bin/busybox.
+busybox_into() {
+    private_apt_unpack busybox-static "$(private_apt_version busybox-static)" "$new/busybox"
+    mkdir -p "$1/bin"
+    install -m 0755 "$(find "$new/busybox" -type f -path '*bin/busybox')" "$1/bin/busybox"
 }
 
 # kernel_package [META]: "PACKAGE VERSION" of the kernel that the meta package stands for now, or nothing; the one for
@@ -45,9 +85,10 @@ kernel_package() {
     [ -z "$package" ] || echo "$package $(private_apt_version "$package")"
 }
 
-# unpack_kernel PACKAGE VERSION DIR: afterwards DIR/vmlinuz, DIR/lib/modules/* with its modules.dep.
+# unpack_kernel DIR: afterwards DIR/vmlinuz, DIR/lib/modules/* with its modules.dep, of $kernel.
 unpack_kernel() {
-    local package=$1 version=$2 dir=$3 modules image
+    local package=${kernel% *} version=${kernel#* } dir=$1 modules image
+    say "unpacking $kernel"
     private_apt_unpack "$package" "$version" "$dir"
     # Ubuntu keeps the modules in a package of their own.
     for modules in $(private_apt_depends "$package" | grep '^linux-modules-[0-9]' || true); do

@@ -38,41 +38,20 @@ case $# in 1 | 2) ;; *) fail "wanted OUT_DIR [x86_64|aarch64], got $# arguments"
 arch=${2:-$(uname -m)}
 [ "$arch" != arm64 ] || arch=aarch64
 need cpio zstd xz depmod modprobe
-mkdir -p "$1"
-out=$(cd "$1" && pwd)
-lock_output "$out"
+lock_output "$1"
 private_apt "$arch"
 
 inputs=("$0" "$here/kernel.sh" "$here/tiny/init" "$here/tiny/udhcpc")
-# sources_now: what would go in, by the package lists at hand.
-sources_now() {
-    kernel=$(kernel_package)
-    busybox=$(private_apt_version busybox-static)
-    sources="${kernel:-no kernel}
-busybox-static ${busybox:-none}"
-}
-sources_now
-[ -z "${BOOTJACK_REFRESH:-}" ] &&
-    is_current "$out" "$sources" "${inputs[@]}" && exit 0
-private_apt_refresh
-sources_now
-if [ -z "$kernel" ] || [ -z "$busybox" ]; then
-    fail "wanted a kernel and busybox-static for $arch in the apt sources, got: ${sources//$'\n'/, }; name a sources.list that has them in BOOTJACK_APT_SOURCES"
-fi
-if is_current "$out" "$sources" "${inputs[@]}"; then exit 0; fi
+outputs=(vmlinuz initrd.img)
+watched=busybox-static
+settle_sources
 
-new=$out/.new.$$
-trap 'rm -rf "$new"' EXIT
-mkdir -p "$new/kernel" "$new/busybox" "$new/root"/{bin,etc,modules}
-say "unpacking $kernel"
-unpack_kernel "${kernel% *}" "${kernel#* }" "$new/kernel"
-say "unpacking busybox-static $busybox"
-private_apt_unpack busybox-static "$busybox" "$new/busybox"
-cp "$(find "$new/busybox" -type f -path '*bin/busybox')" "$new/root/bin/busybox"
+mkdir -p "$new/kernel" "$new/root"/{bin,etc,modules}
+unpack_kernel "$new/kernel"
+busybox_into "$new/root"
 copy_modules "$new/kernel" "$new/root/modules"
 install -m 0755 "$here/tiny/init" "$here/tiny/udhcpc" "$new/root/"
 say "packing the initramfs"
-(cd "$new/root" && find . -mindepth 1 | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet) | zstd -q -19 >"$new/initrd.img"
+cpio_of "$new/root" | zstd -q -19 >"$new/initrd.img"
 mv "$new/kernel/vmlinuz" "$new/vmlinuz"
-publish "$out" "$new" "$sources"
-say "made $out/vmlinuz ($(du -h "$out/vmlinuz" | cut -f1)) and initrd.img ($(du -h "$out/initrd.img" | cut -f1))"
+publish

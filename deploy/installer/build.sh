@@ -34,14 +34,14 @@ case $# in 1 | 2) ;; *) fail "wanted OUT_DIR [x86_64|aarch64], got $# arguments"
 arch=${2:-$(uname -m)}
 [ "$arch" != arm64 ] || arch=aarch64
 need cpio zstd xz depmod modprobe readelf
-mkdir -p "$1"
-out=$(cd "$1" && pwd)
-lock_output "$out"
+lock_output "$1"
 private_apt "$arch"
 
 mapfile -t inputs < <(find "$0" "$guest/kernel.sh" "$guest/modules.sh" "$here/root" -type f)
 # Kernel and programs are made anew less often than the scripts, which are an archive of their own behind them.
 programs_inputs=("$0" "$guest/kernel.sh" "$guest/modules.sh")
+outputs=(vmlinuz initrd.img)
+watched=$packages
 
 # sources_now: what would go in, by the package lists at hand: the kernel for any machine, the programs' packages, and the
 # libraries that those depend on.
@@ -59,15 +59,10 @@ sources_now() {
         awk '/^[^ ]/ { sub(/:$/, ""); name = $0 } /^  Candidate:/ && $2 != "(none)" { print name, $2 }' | sort -u)
     sources="${kernel:-no kernel}"$'\n'"$unpacked"
 }
-sources_now
-[ -z "${BOOTJACK_REFRESH:-}" ] && is_current "$out" "$sources" "${inputs[@]}" && exit 0
-private_apt_refresh
-sources_now
-[ -n "$kernel" ] || fail "wanted a kernel for $arch in the apt sources, got none; name a sources.list that has it in BOOTJACK_APT_SOURCES"
+settle_sources
 for package in $packages; do
     grep -q "^$package " <<<"$unpacked" || fail "wanted the package $package for $arch in the apt sources, got none"
 done
-if is_current "$out" "$sources" "${inputs[@]}"; then exit 0; fi
 
 # take_program NAME [AS] and take_library NAME: the file of that name out of the packages, and all that it needs.
 take_program() {
@@ -94,24 +89,19 @@ take_needed() {
     [ -z "$name" ] || { take_library "${name##*/}"; [ -e "$new/root$name" ] || ln -s "/lib/${name##*/}" "$new/root$name"; }
 }
 
-new=$out/.new.$$
-trap 'rm -rf "$new"' EXIT
-mkdir -p "$new"
+pack() { cpio_of "$1" | zstd -q -15 -T0; }
 
-pack() { (cd "$1" && find . -mindepth 1 | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet) | zstd -q -15 -T0; }
-
-have_programs() {
-    local input
-    [ -s "$out/programs/initrd.img" ] && [ "$(cat "$out/programs/SOURCES" 2>/dev/null)" = "$sources" ] || return 1
-    for input in "${programs_inputs[@]}"; do [ ! "$input" -nt "$out/programs/SOURCES" ] || return 1; done
-}
+have_programs() { (
+    out=$out/programs
+    inputs=("${programs_inputs[@]}")
+    is_current
+); }
 
 make_programs() {
     mkdir -p "$new/kernel" "$new/packages" "$new/download" "$new/programs" "$new/root"/{bin,etc,lib}
     ln -s lib "$new/root/lib64"
     ln -s bin "$new/root/sbin"
-    say "unpacking $kernel"
-    unpack_kernel "${kernel% *}" "${kernel#* }" "$new/kernel"
+    unpack_kernel "$new/kernel"
     # shellcheck disable=SC2086  # words are module names
     modules_tree "$new/kernel" "$new/root" $network $disks $file_systems $others
     say "unpacking $(wc -l <<<"$unpacked") packages of programs and libraries"
@@ -143,5 +133,4 @@ cp -R "$here/root/." "$new/scripts/"
 chmod 0755 "$new/scripts/init" "$new/scripts/udhcpc"
 { cat "$out/programs/initrd.img" && pack "$new/scripts"; } >"$new/initrd.img"
 cp "$out/programs/vmlinuz" "$new/vmlinuz"
-publish "$out" "$new" "$sources"
-say "made $out/vmlinuz ($(du -h "$out/vmlinuz" | cut -f1)) and initrd.img ($(du -h "$out/initrd.img" | cut -f1))"
+publish

@@ -20,7 +20,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 # user-data of the lab's owner; it does not run otherwise: its four starts of Python cost more than the rest of the boot.
 include="systemd-sysv dbus udev kmod iproute2 iputils-ping openssh-server nftables podman crun conmon e2fsprogs
          ca-certificates cloud-init tcpdump"
-watched="systemd openssh-server podman crun cloud-init libc6"
+watched="busybox-static systemd openssh-server podman crun cloud-init libc6"
 
 # Units that only cost time in a machine that is made anew whenever something changes.
 masked="apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer man-db.timer
@@ -48,83 +48,31 @@ arch=${2:-$(uname -m)}
 [ "$arch" != arm64 ] || arch=aarch64
 [ "$arch" = "$(uname -m)" ] || fail "wanted this machine's architecture $(uname -m), got $arch; build on a machine of that kind"
 need mmdebstrap cpio zstd depmod modprobe mke2fs qemu-img sha256sum
-mkdir -p "$1"
-out=$(cd "$1" && pwd)
-lock_output "$out"
+lock_output "$1"
 private_apt "$arch"
 
 # By content and not by age: `bootjack image build` writes these files anew each time.
 recipe=$(cd "$here/.." && find provisioner private-apt.sh guest/kernel.sh guest/modules.sh -type f | LC_ALL=C sort |
     xargs sha256sum | sha256sum | cut -c1-64)
-sources_now() {
-    local package
-    kernel=$(kernel_package)
-    busybox=$(private_apt_version busybox-static)
-    sources="recipe $recipe"$'\n'"${kernel:-no kernel}"$'\n'"busybox-static ${busybox:-none}"
-    for package in $watched; do sources="$sources"$'\n'"$package $(private_apt_version "$package")"; done
-}
-current() {
-    local name
-    for name in vmlinuz initrd.img root.qcow2 image.json; do [ -s "$out/$name" ] || return 1; done
-    [ "$(cat "$out/SOURCES" 2>/dev/null)" = "$sources" ]
-}
-sources_now
-[ -z "${BOOTJACK_REFRESH:-}" ] && current && exit 0
-private_apt_refresh
-sources_now
-if [ -z "$kernel" ] || [ -z "$busybox" ]; then
-    fail "wanted a kernel for virtual machines and busybox-static in the apt sources, got: ${sources//$'\n'/, }; name a sources.list that has them in BOOTJACK_APT_SOURCES"
-fi
-if current; then exit 0; fi
-
-if [ "$(id -u)" -eq 0 ]; then
-    mode=root
-    as_root=()
-elif ! command -v newuidmap >/dev/null; then
-    fail "wanted root or the program newuidmap, got user $(id -un) without; run: deploy/packages.sh lab"
-elif ! grep -q "^$(id -un):\|^$(id -u):" /etc/subuid 2>/dev/null; then
-    fail "wanted root, or a range of user ids in /etc/subuid, got $(id -un) without; run: sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $(id -un)"
-elif ! unshare --user --map-auto --map-root-user true 2>/dev/null; then
-    fail "wanted root, or user namespaces, got $(id -un) and a kernel that refuses them; see: sysctl kernel.unprivileged_userns_clone kernel.apparmor_restrict_unprivileged_userns"
-else
-    mode=unshare
-    as_root=(unshare --user --map-auto --map-root-user --fork)
-fi
+inputs=()
+outputs=(vmlinuz initrd.img root.qcow2 image.json)
+settle_sources
+tree_mode
 
 # The tree, its archive and the disk at once.
 free=$(df --output=avail -m "$out" | tail -n 1)
 [ "$free" -ge "$room" ] || fail "wanted $room MiB free in $out, got $((free)); make room, or name another directory"
 
-# A release may have one of them inside another package.
-included=""
-for package in $include; do
-    [ -z "$(private_apt_version "$package")" ] || included="$included${included:+,}$package"
-done
-
-new=$out/.new.$$
 trap '"${as_root[@]}" rm -rf "$new"' EXIT
-mkdir -p "$new/kernel" "$new/busybox" "$new/early/bin" "$new/over/usr/lib/modules"
-options=(--variant=minbase --mode="$mode" --format=tar --include="$included"
-    --aptopt='Acquire::Languages "none"' --aptopt='APT::Install-Recommends "false"')
-for path in doc man info locale lintian i18n; do options+=(--dpkgopt="path-exclude=/usr/share/$path/*"); done
-while read -r line; do options+=(--aptopt="${line%;}"); done < <(grep -i '^Acquire::.*proxy' "$private_apt_dir/apt.conf" || true)
-say "installing $(codename) into a tree of its own ($mode): $included"
-# Without our locks' descriptors: its hooks number theirs from the next free one and dash knows one digit only.
-mmdebstrap "${options[@]}" "$(codename)" "$new/root.tar" "$private_apt_dir/sources.list" >"$new/log" 2>&1 8>&- 9>&- ||
-    { cat "$new/log" >&2; fail "mmdebstrap could not make the tree"; }
-
-say "unpacking $kernel"
-unpack_kernel "${kernel% *}" "${kernel#* }" "$new/kernel"
-private_apt_unpack busybox-static "$busybox" "$new/busybox"
-install -m 0755 "$(find "$new/busybox" -type f -path '*bin/busybox')" "$new/early/bin/busybox"
+mkdir -p "$new/kernel"
+private_apt_tree "$mode" "$include" "$new/root.tar"
+unpack_kernel "$new/kernel"
+busybox_into "$new/early"
 install -m 0755 "$here/init" "$new/early/init"
 # shellcheck disable=SC2086  # words are module names
 modules_tree "$new/kernel" "$new/early" $early
-(cd "$new/early" && find . -mindepth 1 | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet) | zstd -q -19 >"$new/initrd.img"
-for path in $dropped; do rm -rf "$new/kernel/lib/modules/$kernel_release/kernel/$path"; done
-depmod -b "$new/kernel" "$kernel_release"
-rm -f "$new/kernel/lib/modules/$kernel_release"/{build,source}
-mv "$new/kernel/lib/modules/$kernel_release" "$new/over/usr/lib/modules/"
+cpio_of "$new/early" | zstd -q -19 >"$new/initrd.img"
+modules_without "$dropped" "$new/kernel" "$new/over"
 
 # What lies over the tree: our units and masks.
 cp -r "$here/root/." "$new/over/"
@@ -171,12 +119,4 @@ cat >"$new/image.json" <<END
   "recipe": "$recipe"
 }
 END
-# SOURCES vouches for the rest, so it goes first and comes last.
-rm -f "$out/SOURCES"
-for name in vmlinuz initrd.img root.qcow2 image.json; do
-    chmod 0644 "$new/$name"
-    mv "$new/$name" "$out/$name"
-done
-echo "$sources" >"$new/SOURCES"
-mv "$new/SOURCES" "$out/SOURCES"
-say "made $out/root.qcow2 ($(du -h "$out/root.qcow2" | cut -f1)), vmlinuz and initrd.img ($(du -h "$out/initrd.img" | cut -f1))"
+publish

@@ -28,11 +28,7 @@ printf '[storage]\ndriver = "overlay"\ngraphroot = "%s"\nrunroot = "%s"\n' "$out
 private_apt "$(uname -m)"
 private_apt_refresh
 if [ ! -e "$out/base.tar" ]; then
-    say "installing $(codename) into a tree of its own"
-    options=(--mode=root --variant=apt --include=gcc,libc6-dev,make,pkg-config,ca-certificates)
-    while read -r line; do options+=(--aptopt="${line%;}"); done < <(grep -i '^Acquire::.*proxy' "$private_apt_dir/apt.conf" || true)
-    mmdebstrap "${options[@]}" "$(codename)" "$out/base.new.tar" "$private_apt_dir/sources.list" >"$out/log" 2>&1 8>&- 9>&- ||
-        { cat "$out/log" >&2; fail "mmdebstrap could not make the tree"; }
+    private_apt_tree root "gcc libc6-dev make pkg-config ca-certificates" "$out/base.new.tar"
     mv "$out/base.new.tar" "$out/base.tar"
 fi
 if ! buildah inspect --type image bootjack-test-rust >/dev/null 2>&1; then
