@@ -1,18 +1,15 @@
-//! bootjackd in a namespace on the lab's switch, by root and by nobody in particular: a machine boots from it.
-//!
-//! Wants what `make test` makes: bootjackd beside bootjack in the target directory, target/guest/tiny-x86_64, QEMU; and user
-//! namespaces for those who are not root. Root tries it as nobody, too, with and without a /dev/net/tun.
-
-#![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used)]
+//! bootjackd in a namespace on the lab's switch, by root and by nobody in particular: a machine boots from it. Root tries it as
+//! nobody, too, with and without a /dev/net/tun.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+use crate::support::checkout;
 
 /// For what must come; the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -55,13 +52,6 @@ impl Who {
         // SAFETY: only reads an id of this process.
         self == Self::Ourselves || unsafe { libc::geteuid() } == 0
     }
-}
-
-fn checkout() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap()
-        .to_owned()
 }
 
 /// A runtime directory with a switch and a namespace in it.

@@ -1,10 +1,6 @@
 //! What a newcomer types too early, or wrong: the exit status, and that the sentence says what was wanted and what to do next.
 
-#![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used)]
-
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use crate::support::{Lab, said};
 
 const FILE: &str = r#"version = 1
 [lab]
@@ -17,37 +13,21 @@ name = "a"
 profile = "tiny"
 "#;
 
-fn run(dir: &Path, words: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bootjack"));
-    command
-        .args(words)
-        .current_dir(dir)
-        .env("HOME", dir)
-        .env("XDG_STATE_HOME", dir.join("state"))
-        .env("XDG_DATA_HOME", dir.join("data"))
-        .env("XDG_RUNTIME_DIR", dir)
-        .env_remove("BOOTJACK_LAB")
-        .env_remove("BOOTJACK_SERVER")
-        .stdin(Stdio::null());
-    command.output().unwrap()
-}
-
-/// Each command line with its exit status and the whole of what it says; @dir@ is the directory it is typed in.
-fn check(dir: &Path, table: &[(&str, i32, &str)]) {
-    for (typed, code, said) in table {
+/// Each command line with its exit status and the whole of what it says; @home@ is the directory it is typed in.
+fn check(lab: &Lab, table: &[(&str, i32, &str)]) {
+    for (typed, code, wanted) in table {
         let words: Vec<&str> = typed.split(' ').collect();
-        let output = run(dir, &words);
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        let stderr = stderr.replace(dir.to_str().unwrap(), "@dir@");
-        assert_eq!(stderr.trim_end(), format!("bootjack: {said}"), "{typed}");
+        let output = lab.run(&words);
+        let stderr = said(&output).1.replace(lab.home(), "@home@");
+        assert_eq!(stderr.trim_end(), format!("bootjack: {wanted}"), "{typed}");
         assert_eq!(output.status.code(), Some(*code), "{typed}");
     }
 }
 
 #[test]
 fn without_a_lab_every_verb_of_one_says_how_to_make_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let said = "there is no lab.toml in @dir@ or above; make one with: bootjack init";
+    let lab = Lab::none();
+    let no_lab = "there is no lab.toml in @home@ or above; make one with: bootjack init";
     for typed in [
         "validate",
         "plan",
@@ -64,15 +44,15 @@ fn without_a_lab_every_verb_of_one_says_how_to_make_it() {
         "net status",
         "destroy --yes",
     ] {
-        check(dir.path(), &[(typed, 4, said)]);
+        check(&lab, &[(typed, 4, no_lab)]);
     }
     check(
-        dir.path(),
+        &lab,
         &[
             (
                 "up --lab x.toml",
                 4,
-                "there is no lab file @dir@/x.toml; make one with: bootjack init",
+                "there is no lab file @home@/x.toml; make one with: bootjack init",
             ),
             (
                 "apply -f x.yaml",
@@ -90,12 +70,11 @@ fn without_a_lab_every_verb_of_one_says_how_to_make_it() {
 
 #[test]
 fn what_does_not_run_is_said_with_the_way_to_have_it_run() {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("lab.toml"), FILE).unwrap();
+    let lab = Lab::of(FILE);
     let not_up = "the provisioner does not run; bring it up: bootjack up";
     let unknown = "there is no machine b in lab new; there are: a, provisioner";
     check(
-        dir.path(),
+        &lab,
         &[
             (
                 "vm reset a",
@@ -119,7 +98,7 @@ fn what_does_not_run_is_said_with_the_way_to_have_it_run() {
             (
                 "vm logs a",
                 4,
-                "@dir@/state/bootjack/labs/new/vm/a/console.log is not there: a has not run yet; start it with: bootjack up a",
+                "@home@/state/bootjack/labs/new/vm/a/console.log is not there: a has not run yet; start it with: bootjack up a",
             ),
             (
                 "vm console a",
@@ -147,21 +126,19 @@ fn what_does_not_run_is_said_with_the_way_to_have_it_run() {
             ),
         ],
     );
-    let output = run(dir.path(), &["down"]);
-    assert_eq!(output.status.code(), Some(0));
-    let stderr = String::from_utf8(output.stderr).unwrap();
+    let (_, stderr) = lab.works(&["down"]);
     assert!(stderr.contains("a            did not run"), "{stderr}");
 }
 
 #[test]
 fn errors_for_programs_are_json() {
-    let dir = tempfile::tempdir().unwrap();
+    let lab = Lab::none();
     for typed in [
         &["status", "-o", "json"][..],
         &["vm", "list", "-o", "json"],
         &["net", "status", "-o", "json"],
     ] {
-        let output = run(dir.path(), typed);
+        let output = lab.run(typed);
         let error: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
         assert!(
             error.to_string().contains("there is no lab.toml in"),

@@ -1,138 +1,20 @@
 //! Whole labs on real firmware: a provisioner VM with the container and machines that boot from it, and an installation in a lab
 //! without one.
-//!
-//! Wants what `make test` makes: target/provisioner/ARCH, target/test/container, target/guest, target/installer, target/ipxe,
-//! bootjackd beside bootjack, QEMU, ssh, zstd and strip; and root, or a user namespace, for the lab without a provisioner VM.
 
-#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
-#![allow(clippy::unwrap_used)]
-
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 
 use sha2::Digest as _;
 
-/// A lab in directories of its own; it is ended with this value.
-struct Lab {
-    home: tempfile::TempDir,
-}
+use crate::support::{Lab, built, pack};
 
-/// What `make test-needs` left.
-fn built(name: &str) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let path = root.join("target").join(name);
-    let shown = path.display();
-    assert!(path.exists(), "{shown} is missing; run: make test-needs");
-    path
-}
-
-impl Lab {
-    /// `text` is the lab's file, in which a word between at signs stands for a path.
-    fn new(text: &str, paths: &[(&str, &Path)]) -> Self {
-        // In a short place: its sockets are below it.
-        let home = tempfile::Builder::new().prefix("bj-").tempdir_in("/tmp");
-        let home = home.unwrap();
-        let mut text = text.to_owned();
-        for (name, path) in paths {
-            text = text.replace(&format!("@{name}@"), path.to_str().unwrap());
-        }
-        text = text.replace("@home@", home.path().to_str().unwrap());
-        std::fs::write(home.path().join("lab.toml"), text).unwrap();
-        std::fs::create_dir(home.path().join("r")).unwrap();
-        Self { home }
-    }
-
-    fn path(&self, rest: &str) -> PathBuf {
-        self.home.path().join(rest)
-    }
-
-    fn run(&self, words: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bootjack"));
-        command
-            .args(words)
-            .current_dir(self.home.path())
-            .env("HOME", self.home.path())
-            .env("XDG_STATE_HOME", self.path("state"))
-            .env("XDG_DATA_HOME", self.path("data"))
-            .env("XDG_RUNTIME_DIR", self.path("r"))
-            .env_remove("BOOTJACK_LAB")
-            .stdin(Stdio::null());
-        command.output().unwrap()
-    }
-
-    /// Standard output and error of one that worked.
-    fn works(&self, words: &[&str]) -> (String, String) {
-        let output = self.run(words);
-        let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
-        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-        let code = output.status.code();
-        assert_eq!(code, Some(0), "{words:?}: {stdout}{stderr}{}", self.logs());
-        (stdout, stderr)
-    }
-
-    fn console(&self, lab: &str, name: &str) -> String {
-        let log = self.path(&format!("state/bootjack/labs/{lab}/vm/{name}/console.log"));
-        String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned()
-    }
-
-    /// The last of every log, for a test that failed.
-    fn logs(&self) -> String {
-        let find = Command::new("find")
-            .arg(self.path("state"))
-            .args(["-name", "*.log", "-size", "+0"])
-            .output()
-            .unwrap();
-        let files = String::from_utf8_lossy(&find.stdout).into_owned();
-        let last = files.lines().map(|file| {
-            let text = std::fs::read(file).unwrap_or_default();
-            let text = String::from_utf8_lossy(&text).into_owned();
-            let lines: Vec<&str> = text.lines().collect();
-            format!(
-                "\n== {file}\n{}",
-                lines[lines.len().saturating_sub(12)..].join("\n")
-            )
-        });
-        last.collect()
-    }
-
-    fn wait_until_off(&self, name: &str) {
-        let (stdout, _) = self.works(&["vm", "show", name, "-o", "json"]);
-        let shown: serde_json::Value = serde_json::from_str(&stdout).unwrap();
-        let Some(pid) = shown["pid"].as_i64() else {
-            return;
-        };
-        let waited = Command::new("timeout")
-            .args(["600", "tail", "--pid", &pid.to_string(), "-f", "/dev/null"])
-            .status();
-        assert!(waited.unwrap().success(), "{}", self.logs());
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        let _ = self.run(&["down", "--kill"]);
-    }
-}
-
-/// The container's archive: of the program that the Dockerfile made, without what is for debuggers.
-fn archive(home: &Path) -> PathBuf {
-    let (program, archive) = (home.join("bootjackd"), home.join("bootjackd.tar"));
-    let strip = Command::new("strip")
-        .arg("-o")
-        .args([&program, &built("test/container/bootjackd")])
+fn wait_until_off(lab: &Lab, name: &str) {
+    let Some(pid) = lab.state_of(name).1 else {
+        return;
+    };
+    let waited = Command::new("timeout")
+        .args(["600", "tail", "--pid", &pid.to_string(), "-f", "/dev/null"])
         .status();
-    assert!(strip.unwrap().success());
-    let packed = Command::new(env!("CARGO_BIN_EXE_bootjack"))
-        .args(["image", "container", "--program"])
-        .arg(&program)
-        .arg("--boot-programs")
-        .arg(built("ipxe"))
-        .arg("--to")
-        .arg(&archive)
-        .output()
-        .unwrap();
-    assert!(packed.status.success(), "{packed:?}");
-    archive
+    assert!(waited.unwrap().success(), "{}", lab.logs());
 }
 
 const TOPOLOGY: &str = r#"version = 1
@@ -140,9 +22,9 @@ const TOPOLOGY: &str = r#"version = 1
 name = "topology"
 [provisioner]
 kind = "vm"
-image = "@image@"
-container = "@archive@"
-artifacts = ["@debian@", "@tiny@"]
+image = "@target@/provisioner/x86_64"
+container = "@home@/bootjackd.tar"
+artifacts = ["@target@/guest/debian-x86_64", "@target@/guest/tiny-x86_64"]
 freeze = false
 [[vm]]
 name = "bios"
@@ -157,18 +39,8 @@ profile = "debian-12"
 
 #[test]
 fn machines_of_both_firmwares_boot_from_the_container_in_the_provisioner_and_are_logged_in_to() {
-    let container = tempfile::tempdir().unwrap();
-    let archive = archive(container.path());
-    let (debian, tiny) = (built("guest/debian-x86_64"), built("guest/tiny-x86_64"));
-    let lab = Lab::new(
-        TOPOLOGY,
-        &[
-            ("image", &built("provisioner/x86_64")),
-            ("archive", &archive),
-            ("debian", &debian),
-            ("tiny", &tiny),
-        ],
-    );
+    let lab = Lab::of(TOPOLOGY);
+    pack(&lab.path("bootjackd.tar"));
     let (_, told) = lab.works(&["up", "uefi", "--wait=cloud-init", "--driver", "qemu-tcg"]);
     for step in [
         "switch       started",
@@ -207,8 +79,7 @@ fn machines_of_both_firmwares_boot_from_the_container_in_the_provisioner_and_are
             .code(),
         Some(7)
     );
-    let (stdout, _) = lab.works(&["vm", "list", "-o", "json"]);
-    let list: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let list = lab.json(&["vm", "list"]);
     assert_eq!(list["vms"][1]["address"], "198.18.0.11");
     // Nothing to do is nothing done.
     let (_, told) = lab.works(&["up", "uefi", "--driver", "qemu-tcg"]);
@@ -253,9 +124,9 @@ name = "arm"
 arch = "aarch64"
 [provisioner]
 kind = "namespace"
-programs = "@ipxe@"
-profiles = "@profiles@"
-artifacts = ["@tiny@"]
+programs = "@target@/ipxe"
+profiles = "@deploy@/lab/profiles"
+artifacts = ["@target@/guest/tiny-aarch64"]
 [[vm]]
 name = "node"
 memory = "512MiB"
@@ -264,15 +135,7 @@ profile = "tiny"
 
 #[test]
 fn a_machine_of_another_processor_boots_its_own_program_and_kernel() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let lab = Lab::new(
-        AARCH64,
-        &[
-            ("ipxe", &built("ipxe/ipxe-arm64.efi").with_file_name("")),
-            ("profiles", &root.join("deploy/lab/profiles")),
-            ("tiny", &built("guest/tiny-aarch64")),
-        ],
-    );
+    let lab = Lab::of(AARCH64);
     let until = "--wait=console:bootjack-guest: done";
     let (_, told) = lab.works(&["up", until, "--driver", "qemu-tcg"]);
     for step in [
@@ -291,7 +154,7 @@ const CLOUD: &str = r#"version = 1
 name = "cloud"
 [provisioner]
 kind = "namespace"
-programs = "@ipxe@"
+programs = "@target@/ipxe"
 [[vm]]
 name = "edge"
 firmware = "bios"
@@ -306,7 +169,7 @@ const USER_DATA: &str =
 
 #[test]
 fn a_machine_starts_from_an_image_of_the_store_and_is_who_the_lab_says() {
-    let lab = Lab::new(CLOUD, &[("ipxe", &built("ipxe"))]);
+    let lab = Lab::of(CLOUD);
     std::fs::write(lab.path("user-data.yaml"), USER_DATA).unwrap();
     let image = built("guest/cloud-x86_64/disk.qcow2");
     let import = ["image", "import", image.to_str().unwrap(), "--name"];
@@ -322,8 +185,7 @@ fn a_machine_starts_from_an_image_of_the_store_and_is_who_the_lab_says() {
     assert!(stdout.contains("inet 198.18.0.10/24"), "{stdout}");
     let console = lab.console("cloud", "edge");
     assert!(!console.contains("Invalid cloud-config"), "{console}");
-    let (stdout, _) = lab.works(&["vm", "list", "-o", "json"]);
-    let list: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let list = lab.json(&["vm", "list"]);
     assert_eq!(list["vms"][0]["address"], "198.18.0.10");
     let (stdout, _) = lab.works(&["image", "verify", "-o", "json"]);
     assert!(stdout.contains("debian-cloud"), "{stdout}");
@@ -334,7 +196,7 @@ const INSTALL: &str = r#"version = 1
 name = "install"
 [provisioner]
 kind = "namespace"
-programs = "@ipxe@"
+programs = "@target@/ipxe"
 artifacts = ["@home@/disk-image", "@home@/images"]
 [[vm]]
 name = "node"
@@ -351,10 +213,7 @@ fn a_machine_is_installed_boots_its_disk_at_every_power_on_and_is_installed_agai
     let image = built("guest/disk-x86_64/disk.img.zst");
     let digest = sha2::Sha256::digest(std::fs::read(&image).unwrap());
     let digest: String = digest.iter().map(|octet| format!("{octet:02x}")).collect();
-    let lab = Lab::new(
-        INSTALL,
-        &[("ipxe", &built("ipxe")), ("sha256", Path::new(&digest))],
-    );
+    let lab = Lab::of(&INSTALL.replace("@sha256@", &digest));
     // Files go by the names of their directories.
     for (dir, file, from) in [
         (
@@ -382,10 +241,10 @@ fn a_machine_is_installed_boots_its_disk_at_every_power_on_and_is_installed_agai
     assert_shows_something(&lab);
     lab.works(&["vm", "reset", "node"]);
     lab.works(&["up", "--wait=installed", "--driver", "qemu-tcg"]);
-    lab.wait_until_off("node");
+    wait_until_off(&lab, "node");
     assert_eq!((count(installed), count(booted)), (1, 1), "{}", lab.logs());
     lab.works(&["vm", "start", "node", "--driver", "qemu-tcg"]);
-    lab.wait_until_off("node");
+    wait_until_off(&lab, "node");
     assert_eq!((count(installed), count(booted)), (1, 2), "{}", lab.logs());
 
     // Off, and then again while it runs.
@@ -395,10 +254,9 @@ fn a_machine_is_installed_boots_its_disk_at_every_power_on_and_is_installed_agai
     let (_, told) = lab.works(&[&reinstall[..], &["--wait=installed"]].concat());
     assert!(told.contains("node         is installed"), "{told}");
     assert!(told.contains("reset, and boots from the network"), "{told}");
-    lab.wait_until_off("node");
+    wait_until_off(&lab, "node");
     assert_eq!((count(installed), count(booted)), (2, 3), "{}", lab.logs());
-    let (stdout, _) = lab.works(&["status", "-o", "json"]);
-    let status: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    let status = lab.json(&["status"]);
     assert_eq!(status["vms"][0]["progress"], "installed");
 }
 

@@ -1,19 +1,14 @@
 //! Machines of a lab from outside, on a QEMU that runs nothing (tests/lab/fake_qemu.py): they outlive the command that started
 //! them, are found again by facts, and nothing foreign is touched.
 
-#![allow(clippy::unwrap_used)]
-
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-/// A lab of its own in a directory of its own, ended with this value.
-struct Lab {
-    dir: tempfile::TempDir,
-}
+use crate::support::Lab;
 
 const FILE: &str = r#"version = 1
 [lab]
@@ -30,79 +25,13 @@ firmware = "bios"
 profile = "tiny"
 "#;
 
-impl Lab {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("lab.toml"), FILE).unwrap();
-        let bin = dir.path().join("bin");
-        std::fs::create_dir(&bin).unwrap();
-        let fake = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/fake_qemu.py");
-        std::fs::copy(fake, bin.join("qemu-system-x86_64")).unwrap();
-        let mode = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(bin.join("qemu-system-x86_64"), mode).unwrap();
-        std::fs::create_dir(dir.path().join("run")).unwrap();
-        Self { dir }
-    }
-
-    fn path(&self, rest: &str) -> PathBuf {
-        self.dir.path().join(rest)
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bootjack"));
-        let path = std::env::var("PATH").unwrap_or_default();
-        command
-            .args(words)
-            .current_dir(self.dir.path())
-            .env("PATH", format!("{}:{path}", self.path("bin").display()))
-            .env("HOME", self.dir.path())
-            .env("XDG_STATE_HOME", self.path("state"))
-            .env("XDG_DATA_HOME", self.path("data"))
-            .env("XDG_RUNTIME_DIR", self.path("run"))
-            .env_remove("BOOTJACK_LAB")
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, words: &[&str]) -> Output {
-        self.command(words).output().unwrap()
-    }
-
-    /// Standard output of one that worked.
-    fn works(&self, words: &[&str]) -> String {
-        let output = self.run(words);
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(0), "{words:?}: {stderr}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// Exit status and standard error of one that did not.
-    fn fails(&self, words: &[&str]) -> (i32, String) {
-        let output = self.run(words);
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        let code = output.status.code().unwrap();
-        assert_ne!(code, 0, "{words:?}");
-        (code, stderr)
-    }
-
-    fn state_of(&self, name: &str) -> (String, Option<i64>) {
-        let text = self.works(&["vm", "show", name, "-o", "json"]);
-        let shown: Value = serde_json::from_str(&text).unwrap();
-        let state = shown["state"].as_str().unwrap().to_owned();
-        (state, shown["pid"].as_i64())
-    }
-
-    fn shown(&self, name: &str, key: &str) -> PathBuf {
-        let text = self.works(&["vm", "show", name, "-o", "json"]);
-        let shown: Value = serde_json::from_str(&text).unwrap();
-        PathBuf::from(shown[key].as_str().unwrap())
-    }
+fn lab() -> Lab {
+    Lab::of(FILE).with_fake("fake_qemu.py", "qemu-system-x86_64")
 }
 
-impl Drop for Lab {
-    fn drop(&mut self) {
-        let _ = self.run(&["down", "--kill"]);
-    }
+fn shown(lab: &Lab, name: &str, key: &str) -> PathBuf {
+    let shown = lab.json(&["vm", "show", name]);
+    PathBuf::from(shown[key].as_str().unwrap())
 }
 
 fn kill(pid: i64, signal: i32) {
@@ -112,7 +41,7 @@ fn kill(pid: i64, signal: i32) {
 
 #[test]
 fn a_machine_outlives_the_command_and_is_found_again() {
-    let lab = Lab::new();
+    let lab = lab();
     assert_eq!(lab.state_of("a"), ("stopped".to_owned(), None));
     lab.works(&["vm", "start", "a", "b", "--driver", "qemu-tcg"]);
     let (state, pid) = lab.state_of("a");
@@ -129,9 +58,7 @@ fn a_machine_outlives_the_command_and_is_found_again() {
     assert_eq!(lab.state_of("b").0, "running");
     lab.works(&["down"]);
     assert_eq!(lab.state_of("b").0, "stopped");
-    let left: Vec<_> = std::fs::read_dir(lab.path("run/bootjack"))
-        .unwrap()
-        .collect();
+    let left: Vec<_> = std::fs::read_dir(lab.path("r/bootjack")).unwrap().collect();
     let dir = left.into_iter().next().unwrap().unwrap().path();
     let left: Vec<_> = std::fs::read_dir(dir)
         .unwrap()
@@ -146,7 +73,7 @@ fn a_machine_outlives_the_command_and_is_found_again() {
 
 #[test]
 fn what_qemu_complains_of_is_said_and_nothing_runs() {
-    let lab = Lab::new();
+    let lab = lab();
     let output = lab
         .command(&["vm", "start", "a", "--driver", "qemu-tcg"])
         .env("FAKE_QEMU", "dies")
@@ -165,11 +92,11 @@ fn what_qemu_complains_of_is_said_and_nothing_runs() {
 
 #[test]
 fn a_killed_qemu_leaves_nothing_that_stands_in_the_way() {
-    let lab = Lab::new();
+    let lab = lab();
     lab.works(&["vm", "start", "a", "--driver", "qemu-tcg"]);
     let pid = lab.state_of("a").1.unwrap();
     kill(pid, libc::SIGKILL);
-    let pid_file = lab.shown("a", "monitor").with_extension("pid");
+    let pid_file = shown(&lab, "a", "monitor").with_extension("pid");
     assert!(pid_file.exists(), "a kill leaves the pid file");
     while lab.state_of("a").0 != "stopped" {}
     lab.works(&["vm", "start", "a", "--driver", "qemu-tcg"]);
@@ -178,7 +105,7 @@ fn a_killed_qemu_leaves_nothing_that_stands_in_the_way() {
 
 #[test]
 fn a_machine_that_stands_for_want_of_room_goes_on_when_there_is_some() {
-    let lab = Lab::new();
+    let lab = lab();
     let start = ["vm", "start", "a", "--driver", "qemu-tcg"];
     let first = lab.command(&start).env("FAKE_QEMU", "full").output();
     assert!(first.unwrap().status.success());
@@ -198,66 +125,24 @@ fn a_machine_that_stands_for_want_of_room_goes_on_when_there_is_some() {
     assert_eq!(lab.state_of("a"), ("running".to_owned(), pid));
 }
 
-/// The lab's state on a disk of its own, of so many KiB at first, which is another size by the function.
-#[cfg(target_os = "linux")]
-fn small_disk(lab: &Lab, kib: u32) -> (Child, impl Fn(u32)) {
-    let state = lab.path("state").display().to_string();
-    std::fs::create_dir(&state).unwrap();
-    let script =
-        format!("mount -t tmpfs -o size={kib}k small \"$0\" && echo made && exec cat >/dev/null");
-    let mut holder = Command::new("unshare")
-        .args(["--mount", "sh", "-c", &script, &state])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut said = String::new();
-    let stdout = holder.stdout.take().unwrap();
-    BufReader::new(stdout).read_line(&mut said).unwrap();
-    assert_eq!(said, "made\n");
-    let id = holder.id().to_string();
-    let grow = move |kib: u32| {
-        let options = format!("remount,size={kib}k");
-        let words = ["--target", &id, "--mount", "mount", "-o", &options, &state];
-        assert!(
-            Command::new("nsenter")
-                .args(words)
-                .status()
-                .unwrap()
-                .success()
-        );
-    };
-    (holder, grow)
-}
-
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_is_told_with_its_directory_and_the_next_try_has_nothing_in_its_way() {
-    let lab = Lab::new();
-    let (mut holder, grow) = small_disk(&lab, 16);
-    let inside = |words: &[&str]| {
-        let plain = lab.command(words);
-        let mut command = Command::new("nsenter");
-        let id = holder.id().to_string();
-        command.args(["--target", &id, "--mount", "--wd=.", "--"]);
-        command.arg(plain.get_program()).args(plain.get_args());
-        command.current_dir(lab.dir.path());
-        for (name, value) in plain.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        command.output().unwrap()
+    let mut lab = lab();
+    std::fs::create_dir(lab.path("state")).unwrap();
+    let state = lab.path("state").display().to_string();
+    let script = format!("mount -t tmpfs -o size=16k small {state}");
+    lab.held = Some(crate::support::Held::by(&["--mount"], &script));
+    let grow = |kib: u32| {
+        let mut mount = lab.held.as_ref().unwrap().command("mount");
+        let options = format!("remount,size={kib}k");
+        let grown = mount.args(["-o", &options, &state]).status();
+        assert!(grown.unwrap().success());
     };
     let start = ["vm", "start", "a", "--driver", "qemu-tcg"];
-    let state = lab.path("state").display().to_string();
     for kib in [16, 48, 96] {
         grow(kib);
-        let output = inside(&start);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        println!("{kib} KiB: {said}");
-        assert!(!output.status.success(), "{kib} KiB: {said}");
+        let (_, said) = lab.fails(&start);
         assert!(said.contains(&state), "{kib} KiB: {said}");
         assert!(
             said.to_lowercase().contains("no space left"),
@@ -265,23 +150,20 @@ fn a_full_disk_is_told_with_its_directory_and_the_next_try_has_nothing_in_its_wa
         );
     }
     grow(8192);
-    let output = inside(&start);
-    assert!(output.status.success(), "{output:?}");
-    assert!(inside(&["down", "--kill"]).status.success());
-    drop(holder.stdin.take());
-    holder.wait().unwrap();
+    lab.works(&start);
+    lab.works(&["down", "--kill"]);
 }
 
 #[test]
 fn a_pid_of_somebody_else_is_never_touched() {
-    let lab = Lab::new();
+    let lab = lab();
     lab.works(&["vm", "start", "a", "--driver", "qemu-tcg"]);
     lab.works(&["vm", "stop", "a"]);
     let mut bystander = Command::new("/bin/cat")
         .stdin(Stdio::piped())
         .spawn()
         .unwrap();
-    let pid_file = lab.shown("a", "monitor").with_extension("pid");
+    let pid_file = shown(&lab, "a", "monitor").with_extension("pid");
     std::fs::write(&pid_file, format!("{}\n", bystander.id())).unwrap();
     assert_eq!(lab.state_of("a").0, "stopped");
     lab.works(&["down", "--kill"]);
@@ -294,10 +176,10 @@ fn a_pid_of_somebody_else_is_never_touched() {
 
 #[test]
 fn a_machine_with_another_uuid_on_our_sockets_is_left_alone() {
-    let lab = Lab::new();
+    let lab = lab();
     lab.works(&["vm", "start", "a", "--driver", "qemu-tcg"]);
     lab.works(&["vm", "stop", "a"]);
-    let monitor = lab.shown("a", "monitor");
+    let monitor = shown(&lab, "a", "monitor");
     let pid_file = monitor.with_extension("pid");
     let mut stranger = Command::new(lab.path("bin/qemu-system-x86_64"))
         .args(["-uuid", "11111111-1111-8111-8111-111111111111"])
@@ -333,7 +215,7 @@ fn a_machine_with_another_uuid_on_our_sockets_is_left_alone() {
 
 #[test]
 fn a_guest_that_hears_nothing_is_powered_off_and_a_hung_qemu_killed() {
-    let lab = Lab::new();
+    let lab = lab();
     for (mood, how) in [("deaf", "powered off"), ("", "shut down")] {
         let started = lab
             .command(&["vm", "start", "a", "--driver", "qemu-tcg"])
@@ -348,8 +230,8 @@ fn a_guest_that_hears_nothing_is_powered_off_and_a_hung_qemu_killed() {
 
 #[test]
 fn a_qemu_that_answers_nobody_is_told_as_such_and_killed() {
-    let lab = Lab::new();
-    let monitor = lab.shown("b", "monitor");
+    let lab = lab();
+    let monitor = shown(&lab, "b", "monitor");
     lab.works(&["vm", "start", "a", "--driver", "qemu-tcg"]);
     let pid_file = monitor.with_extension("pid");
     let mut hung = Command::new(lab.path("bin/qemu-system-x86_64"))
@@ -374,10 +256,10 @@ fn a_qemu_that_answers_nobody_is_told_as_such_and_killed() {
 
 #[test]
 fn a_killed_switch_is_there_again_and_machines_keep_running() {
-    let lab = Lab::new();
+    let lab = lab();
     lab.works(&["vm", "start", "a", "--driver", "qemu-tcg"]);
     let before = lab.state_of("a");
-    let pid_file = lab.shown("a", "monitor").with_file_name("sw.pid");
+    let pid_file = shown(&lab, "a", "monitor").with_file_name("sw.pid");
     let switch: i64 = std::fs::read_to_string(pid_file)
         .unwrap()
         .trim()
@@ -386,13 +268,13 @@ fn a_killed_switch_is_there_again_and_machines_keep_running() {
     kill(switch, libc::SIGKILL);
     lab.works(&["vm", "start", "a", "--driver", "qemu-tcg"]);
     assert_eq!(lab.state_of("a"), before);
-    let status: Value = serde_json::from_str(&lab.works(&["net", "status", "-o", "json"])).unwrap();
+    let status = lab.json(&["net", "status"]);
     assert!(status.to_string().contains("\"a\""), "{status}");
 }
 
 #[test]
 fn what_runs_and_belongs_to_no_lab_is_told_and_left_alone() {
-    let lab = Lab::new();
+    let lab = lab();
     lab.works(&["vm", "start", "b", "--driver", "qemu-tcg"]);
     let pid = lab.state_of("b").1.unwrap();
     let state = lab.path("state/bootjack/labs/fake");
@@ -419,7 +301,7 @@ fn what_runs_and_belongs_to_no_lab_is_told_and_left_alone() {
 
 #[test]
 fn two_commands_at_once_start_one_machine() {
-    let lab = Lab::new();
+    let lab = lab();
     let start = || {
         lab.command(&["vm", "start", "a", "b", "--driver", "qemu-tcg"])
             .stderr(Stdio::null())
@@ -431,13 +313,13 @@ fn two_commands_at_once_start_one_machine() {
         assert!(child.wait().unwrap().success());
     }
     assert_eq!(lab.state_of("a").0, "running");
-    let log = std::fs::read_to_string(lab.shown("a", "console_log")).unwrap();
+    let log = std::fs::read_to_string(shown(&lab, "a", "console_log")).unwrap();
     assert_eq!(log.matches("powered on").count(), 1, "{log}");
 }
 
 #[test]
 fn a_command_that_is_killed_at_any_moment_leaves_what_the_next_understands() {
-    let lab = Lab::new();
+    let lab = lab();
     for turn in 0..12 {
         let mut child = lab
             .command(&["vm", "start", "a", "b", "--driver", "qemu-tcg"])
@@ -463,22 +345,21 @@ fn a_command_that_is_killed_at_any_moment_leaves_what_the_next_understands() {
 
 #[test]
 fn the_disk_goes_first_unless_the_network_is_asked_for() {
-    let lab = Lab::new();
+    let lab = lab();
     lab.works(&[
         "vm", "start", "a", "--driver", "qemu-tcg", "--boot", "once:pxe",
     ]);
-    let log = std::fs::read_to_string(lab.shown("a", "console_log")).unwrap();
+    let log = std::fs::read_to_string(shown(&lab, "a", "console_log")).unwrap();
     // At once the card is last again, which QEMU heeds at the next reset.
     assert!(log.contains("nic-lan 3"), "{log}");
-    let text = lab.works(&["vm", "show", "a", "-o", "json"]);
-    let shown: Value = serde_json::from_str(&text).unwrap();
-    let command = shown["command"].as_str().unwrap();
+    let of_a = lab.json(&["vm", "show", "a"]);
+    let command = of_a["command"].as_str().unwrap();
     assert!(
         command.contains("bootindex=1,disable-legacy=on"),
         "{command}"
     );
     lab.works(&["vm", "reset", "a"]);
-    let log = std::fs::read_to_string(lab.shown("a", "console_log")).unwrap();
+    let log = std::fs::read_to_string(shown(&lab, "a", "console_log")).unwrap();
     assert!(log.ends_with("reset\n"), "{log}");
     let (code, stderr) = lab.fails(&["vm", "start", "b", "--driver", "qemu-tcg", "--boot", "disk"]);
     assert_eq!(
@@ -490,7 +371,7 @@ fn the_disk_goes_first_unless_the_network_is_asked_for() {
 
 #[test]
 fn a_deep_home_has_short_sockets() {
-    let lab = Lab::new();
+    let lab = lab();
     let deep = lab.path(&"d".repeat(120));
     std::fs::create_dir(&deep).unwrap();
     let run = |words: &[&str]| {
@@ -509,7 +390,7 @@ fn a_deep_home_has_short_sockets() {
 
 #[test]
 fn a_file_with_problems_is_told_by_line_and_nothing_is_done() {
-    let lab = Lab::new();
+    let lab = lab();
     let mut file = std::fs::File::options()
         .append(true)
         .open(lab.path("lab.toml"))
@@ -539,7 +420,7 @@ fn a_file_with_problems_is_told_by_line_and_nothing_is_done() {
 
 #[test]
 fn a_lab_belongs_to_one_file() {
-    let lab = Lab::new();
+    let lab = lab();
     lab.works(&["vm", "start", "b", "--driver", "qemu-tcg"]);
     let other = lab.path("other");
     std::fs::create_dir(&other).unwrap();
@@ -555,7 +436,7 @@ fn a_lab_belongs_to_one_file() {
 
 #[test]
 fn destroy_asks_first_and_deletes_what_the_lab_had_alone() {
-    let lab = Lab::new();
+    let lab = lab();
     lab.works(&["vm", "start", "a", "--driver", "qemu-tcg"]);
     let (code, stderr) = lab.fails(&["destroy"]);
     assert_eq!((code, stderr.contains("add --yes")), (2, true), "{stderr}");
@@ -601,7 +482,7 @@ fn server(content: Vec<u8>) -> (String, std::sync::Arc<std::sync::atomic::Atomic
 fn an_image_that_is_not_here_is_got_before_its_machine_is_made() {
     use sha2::Digest as _;
 
-    let lab = Lab::new();
+    let lab = lab();
     let mut content = vec![7; 1 << 20];
     (content[0], content[510], content[511]) = (0, 0x55, 0xaa);
     let digest = sha2::Sha256::digest(&content);
@@ -633,7 +514,7 @@ fn an_image_that_is_not_here_is_got_before_its_machine_is_made() {
         "qemu-tcg",
         "--bootjackd",
     ];
-    let text = lab.works(&[&dry[..], &["lab.toml"]].concat());
+    let (text, _) = lab.works(&[&dry[..], &["lab.toml"]].concat());
     assert!(text.starts_with(&format!("# {step}\n")), "{text}");
     assert!(!text.contains("pull wrong"), "{text}");
     assert_eq!(asked(), 0);
@@ -666,7 +547,7 @@ fn an_image_that_is_not_here_is_got_before_its_machine_is_made() {
     let kind = "kind = \"namespace\"\nprograms = \"programs\"\n";
     let machine = file.replace(kind, "image = \"wrong\"\n");
     std::fs::write(lab.path("lab.toml"), machine).unwrap();
-    let text = lab.works(&["up", "a", "--dry-run", "--driver", "qemu-tcg"]);
+    let (text, _) = lab.works(&["up", "a", "--dry-run", "--driver", "qemu-tcg"]);
     let begin = format!("# pull wrong for x86_64 from {url}\n# provisioner: made from");
     assert!(text.starts_with(&begin), "{text}");
     std::fs::write(lab.path("lab.toml"), file).unwrap();
@@ -683,7 +564,7 @@ fn an_image_that_is_not_here_is_got_before_its_machine_is_made() {
 
 #[test]
 fn an_image_that_nobody_vouches_for_or_knows_is_refused() {
-    let lab = Lab::new();
+    let lab = lab();
     let head = "version = 1\n[lab]\nname = \"fake\"\narch = \"x86_64\"\n[[vm]]\nname = \"a\"\nfirmware = \"bios\"\nimage = \"ubuntu-2404\"\n";
     std::fs::write(lab.path("lab.toml"), head).unwrap();
     let (code, stderr) = lab.fails(&["vm", "start", "a", "--driver", "qemu-tcg"]);
@@ -707,7 +588,7 @@ fn an_image_that_nobody_vouches_for_or_knows_is_refused() {
 
 #[test]
 fn machines_are_written_into_the_file_renamed_and_forgotten() {
-    let lab = Lab::new();
+    let lab = lab();
     let text = || std::fs::read_to_string(lab.path("lab.toml")).unwrap();
     let wide = std::fs::Permissions::from_mode(0o664);
     std::fs::set_permissions(lab.path("lab.toml"), wide).unwrap();
@@ -745,8 +626,7 @@ fn machines_are_written_into_the_file_renamed_and_forgotten() {
 
     lab.works(&["vm", "start", "c", "--driver", "qemu-tcg"]);
     let shown = |name: &str, key: &str| {
-        let shown: Value =
-            serde_json::from_str(&lab.works(&["vm", "show", name, "-o", "json"])).unwrap();
+        let shown: Value = lab.json(&["vm", "show", name]);
         shown[key].clone()
     };
     let (mac, address) = (shown("c", "mac"), shown("c", "reserved_address"));
