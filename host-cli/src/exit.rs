@@ -165,7 +165,7 @@ fn is_full(error: &std::io::Error) -> bool {
 /// What to do about it.
 fn room(path: &std::path::Path) -> String {
     let dir = path.parent().unwrap_or(path);
-    let free = crate::images::files::free(dir).map_or(String::new(), |free| {
+    let free = crate::files::free(dir).map_or(String::new(), |free| {
         format!(" ({} are free)", crate::output::size(free))
     });
     format!(

@@ -5,7 +5,8 @@
 //!
 //! The lab, in reading order: `commands::labs` ← `labfile` (pure text), `lab::plan` (pure) ← `host` (probes), `drivers` (pure
 //! command lines); then `switch`, `namespace` (the network), `vm` (what runs, found by facts), `process` (the only file that
-//! starts programs), `console` (serial octets to lines for people), `output` (the terminal).
+//! starts programs), `files` (what is there whole or not at all), `console` (serial octets to lines for people), `output` (the
+//! terminal).
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -21,6 +22,7 @@ mod disk;
 #[allow(dead_code)]
 mod drivers;
 mod exit;
+mod files;
 mod follow;
 mod host;
 mod images;

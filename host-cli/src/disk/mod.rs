@@ -12,7 +12,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use crate::exit::{Exit, Failure};
-use crate::images::{DiskFormat, Image, Store, files};
+use crate::files;
+use crate::images::{DiskFormat, Image, Store};
 use crate::labfile::shown_size;
 use crate::output;
 

@@ -7,13 +7,13 @@ use std::path::Path;
 
 use super::archive;
 use super::digest::{Algorithm, Digest, Hasher, read_through};
-use super::files::{self, CopyError};
 use super::format::{self, Disk, DiskFormat};
 use super::progress::Progress;
 use super::store::temporary::Temporary;
 use super::{Facts, Image, Store, refuse_beneath};
 use crate::disk::qemu_img;
 use crate::exit::{Exit, Failure};
+use crate::files::{self, CopyError};
 
 /// A disk is not larger than that, packed or not, unless its owner says so.
 pub const SIZE_MAX: u64 = 1 << 40;

@@ -8,7 +8,6 @@ pub mod archive;
 pub mod catalogue;
 pub mod checksums;
 pub mod digest;
-pub mod files;
 pub mod format;
 pub mod import;
 pub mod progress;

@@ -1,7 +1,9 @@
 //! The lab of a `lab.toml`: what it is to be, what is there, and the way from one to the other.
 //!
-//! In reading order: `open` (the file, the lock) ← `plan` (pure: what is to run) ← `switch`, `provisioner`, `content` (what
-//! bootjackd is to know), `targets` (the machines); `service`, `ssh` (pure: configuration), `report` (who watches).
+//! In reading order: `open` (the file, the lock), `paths` ← `plan` (pure: what is to run), `pulls` (pure: where images come from) ←
+//! `switch`, `provisioner`, `content` (what bootjackd is to know: `shipped` profiles, the `files` they name, reservations), `targets`
+//! (the machines, with `seeds` where they have an image) ← `wait`, by `timeline` (what bootjackd tells) and `consoles` (what they say
+//! themselves); `service`, `ssh` (pure: configuration), `report` (who watches).
 
 pub mod consoles;
 pub mod content;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::paths::{Bases, LabPaths};
 use crate::exit::{Detail, Exit, Failure};
-use crate::images::files;
+use crate::files;
 use crate::labfile::{self, Lab};
 
 /// Which lab.

@@ -11,7 +11,7 @@ use super::open::{Opened, make_private};
 use super::paths::{LabPaths, PROVISIONER};
 use super::{provisioner, switch};
 use crate::exit::{Exit, Failure};
-use crate::images::files::write_whole;
+use crate::files::write_whole;
 use crate::labfile::{Lab, ProvisionerKind};
 use crate::process;
 

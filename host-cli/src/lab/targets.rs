@@ -13,7 +13,7 @@ use super::report::Report;
 use crate::disk;
 use crate::drivers::spec::{Boot, DiskFormat};
 use crate::exit::{Exit, Failure};
-use crate::images::files::write_whole;
+use crate::files::write_whole;
 use crate::images::{self, Store};
 use crate::qmp::Qmp;
 use crate::vm::launch::Start;

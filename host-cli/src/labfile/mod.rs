@@ -3,20 +3,25 @@
 //!
 //! MAC and UUID of a machine come from the names of lab and machine, so that the same file makes the same machines everywhere
 //! and a reservation outlives them.
+//!
+//! In reading order: `check` (the whole) ← `machines`, `image` (its sections) ← `values` (single keys), `size`, `reader` (what is written
+//! where); `edit` writes into the file.
 
 mod check;
 pub mod edit;
 mod image;
+mod machines;
 mod reader;
 mod size;
+mod values;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-pub use self::check::{derived_mac, derived_uuid};
 pub use self::image::LabImage;
 pub use self::reader::Problem;
 pub use self::size::{parse_size, shown_size};
+pub use self::values::{derived_mac, derived_uuid};
 use crate::drivers::spec::{Arch, Firmware};
 
 /// A lab as its file wants it.

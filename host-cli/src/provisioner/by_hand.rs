@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::container::Archive;
 use crate::exit::Failure;
-use crate::images::files;
+use crate::files;
 use crate::lab::paths::VmPaths;
 
 /// Where it is kept.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::drivers::spec::Vm;
 use crate::exit::{Exit, Failure};
-use crate::images::files::{free, write_whole};
+use crate::files::{free, write_whole};
 use crate::lab::paths::VmPaths;
 use crate::output::size;
 use crate::process;

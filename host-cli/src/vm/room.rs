@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::state::State;
 use crate::exit::{Exit, Failure};
-use crate::images::files;
+use crate::files;
 use crate::lab::paths::VmPaths;
 use crate::output;
 use crate::qmp::{Qmp, QmpError};

@@ -10,7 +10,7 @@ use crate::cli::ContainerArgs;
 use crate::container::{self, Image};
 use crate::drivers::spec::Arch;
 use crate::exit::{Exit, Failure};
-use crate::images::files::write_whole;
+use crate::files::write_whole;
 use crate::output;
 
 /// Where Linux distributions and macOS keep what certificates are checked against; the first that is there is taken.

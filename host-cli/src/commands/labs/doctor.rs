@@ -200,7 +200,7 @@ fn directories(bases: &Bases, findings: &mut Vec<Finding>) {
             .find(|dir| dir.exists())
             .unwrap_or(Path::new("/"));
         let shown = dir.display().to_string();
-        findings.push(match crate::images::files::free(there) {
+        findings.push(match crate::files::free(there) {
             Some(free) if free < 4 << 30 => Finding::new(
                 Grade::Note,
                 what,

@@ -10,9 +10,10 @@ use super::http::{self, Client, From, HttpError};
 use super::part::Part;
 use super::{Patience, Trouble, say, sha256_of, shown};
 use crate::exit::{Exit, Failure};
+use crate::files;
 use crate::images::catalogue::Source;
+use crate::images::import;
 use crate::images::progress::Progress;
-use crate::images::{files, import};
 use crate::output;
 
 /// How often in a row a transfer may fail without getting on.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::answer::Known;
 use crate::exit::Failure;
-use crate::images::files;
+use crate::files;
 use crate::images::store::Pruned;
 use crate::images::store::lock::Lock;
 

@@ -8,9 +8,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::index::{Entry, Index};
 use super::{Facts, Store};
 use crate::exit::{Exit, Failure};
+use crate::files;
+use crate::images::Image;
 use crate::images::digest::{Algorithm, Digest};
 use crate::images::format::{self, DiskFormat};
-use crate::images::{Image, files};
 
 impl Store {
     /// Takes a whole file in, one of the store's file system: it becomes the content and gets the name. The file itself stays, until

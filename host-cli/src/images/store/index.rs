@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::{Exit, Failure};
-use crate::images::files;
+use crate::files;
 use crate::images::format::DiskFormat;
 
 const VERSION: u32 = 1;

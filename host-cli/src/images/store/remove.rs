@@ -5,9 +5,10 @@ use std::fs::{self, File};
 use super::index::Entry;
 use super::{Pruned, Store, temporary, uses};
 use crate::exit::{Exit, Failure};
+use crate::files;
+use crate::images::Image;
 use crate::images::digest::{Algorithm, Hasher, read_through};
 use crate::images::pull::part;
-use crate::images::{Image, files};
 
 impl Store {
     /// Reads the whole content; `read` hears how much. Refuses one that is not what it was.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::lock::Lock;
 use super::random;
 use crate::exit::{Exit, Failure};
-use crate::images::files;
+use crate::files;
 
 /// A path that is this process's alone; what is there goes when this value goes, unless it is kept.
 #[derive(Debug)]

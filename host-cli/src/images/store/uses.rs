@@ -9,7 +9,7 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::exit::Failure;
-use crate::images::files;
+use crate::files;
 use crate::images::format;
 
 /// Notes that a disk, an absolute path, lies on top of the content, or soon will.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::cli::How;
 use crate::client::{self, Server};
 use crate::exit::{Exit, Failure};
-use crate::images::files::write_whole;
+use crate::files::write_whole;
 use crate::lab::open::{Opened, make_private};
 use crate::lab::report::Report;
 use crate::lab::{service, switch};
