@@ -13,7 +13,7 @@
 #   make bench               how fast it is: DHCP's steps, DHCP, the API and TFTP beside others (BENCH_ROUNDS, BENCH_SECONDS, BENCH_SIZES)
 
 .DEFAULT_GOAL := help
-.PHONY: help lab try test lint build install installer image provisioner bench test-needs packages-build
+.PHONY: help lab try test lint build install installer image provisioner bench test-needs test-packages test-build packages-build
 .SILENT:
 
 ARCH ?= x86_64
@@ -95,8 +95,10 @@ try: packages-build
 	target/release/bootjack up --lab deploy/lab/try-$(ARCH).toml --firmware $(FIRMWARE) --wait=$(TRY_UNTIL_$(ARCH)) --console $(LAB_FLAGS)
 	echo "make try: log in with target/release/bootjack shell --lab deploy/lab/try-$(ARCH).toml node-1; end it with target/release/bootjack down --lab deploy/lab/try-$(ARCH).toml"
 
-test-needs:
+test-packages:
 	deploy/packages.sh build test
+
+test-needs: test-packages
 	deploy/unpack.sh target/test/relay isc-dhcp-relay
 	deploy/unpack.sh target/test/dhcpd isc-dhcp-server
 	deploy/unpack.sh target/test/etcd etcd-server etcd-client
@@ -113,11 +115,15 @@ test-needs:
 	/usr/bin/python3 tests/grpc_client.py setup target/tmp/grpc-client
 	/usr/bin/python3 tests/readers.py setup target/tmp/readers
 
-# The tests with network namespaces need root: theirs, sudo's, or that of a user namespace.
-test: test-needs
+test-build: test-packages
 	cargo build --workspace
 	cargo test --workspace --no-run
-	env "$(AS_ROOT)" cargo test --workspace --offline
+
+# The tests with network namespaces need root: theirs, sudo's, or that of a user namespace. Most of them wait for clients more than they
+# compute, so there are twice as many at once as there are processors; those with machines take turns.
+test:
+	$(MAKE) -j2 test-needs test-build
+	env "$(AS_ROOT)" RUST_TEST_THREADS=$$((2 * $$(getconf _NPROCESSORS_ONLN))) cargo test --workspace --offline
 
 # As root like the tests, for the same reason.
 bench:

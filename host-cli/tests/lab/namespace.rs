@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::checkout;
+use crate::support::{Turn, checkout};
 
 /// For what must come; the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -232,6 +232,7 @@ fn await_end(pid: u32) {
 
 /// Boots the tiny guest at the machine's port; what its console said, up to the guest's last word.
 fn boot(lab: &Lab) -> String {
+    let _turn = Turn::awaited();
     let run = lab.run().display();
     let netdev = format!(
         "dgram,id=n0,local.type=unix,local.path={run}/v-{NODE1},remote.type=unix,remote.path={run}/s-{NODE1}"

@@ -14,7 +14,7 @@ fn lab(name: &str, image: &str, more: &str) -> Lab {
         "version = 1\n[lab]\nname = \"{name}\"\n[provisioner]\nkind = \"vm\"\nimage = \"@target@/{image}\"\n\
          container = \"@home@/bootjackd.tar\"\n{more}"
     );
-    let lab = Lab::of(&file);
+    let lab = Lab::real(&file);
     pack(&lab.path("bootjackd.tar"));
     lab
 }

@@ -8,6 +8,10 @@ use serde_json::Value;
 
 #[cfg(target_os = "linux")]
 pub use held::Held;
+pub use turn::Turn;
+
+#[path = "../../../tests/black_box/support/turn.rs"]
+mod turn;
 
 /// A directory that is home, current directory and everything else to the commands in it. Its lab, if it has one, is ended with this.
 pub struct Lab {
@@ -15,6 +19,7 @@ pub struct Lab {
     /// What its commands run in, if not where the tests do.
     #[cfg(target_os = "linux")]
     pub held: Option<Held>,
+    turn: Option<Turn>,
 }
 
 impl Lab {
@@ -26,6 +31,7 @@ impl Lab {
             home: home.unwrap(),
             #[cfg(target_os = "linux")]
             held: None,
+            turn: None,
         };
         for dir in ["r", "bin"] {
             std::fs::create_dir(lab.path(dir)).unwrap();
@@ -37,6 +43,13 @@ impl Lab {
     pub fn of(text: &str) -> Self {
         let lab = Self::none();
         lab.write("lab.toml", text);
+        lab
+    }
+
+    /// The same, of machines that do run.
+    pub fn real(text: &str) -> Self {
+        let mut lab = Self::of(text);
+        lab.turn = Some(Turn::awaited());
         lab
     }
 

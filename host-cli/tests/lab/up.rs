@@ -66,7 +66,7 @@ fn started(mut command: Command, step: &str) -> (Child, BufReader<ChildStderr>) 
 
 #[test]
 fn a_machine_boots_from_the_network_before_ones_eyes() {
-    let lab = Lab::of(FILE);
+    let lab = Lab::real(FILE);
     let up = ["up", "--wait=console:bootjack-guest: done", "--console"];
     let output = command(&lab, &up).output().unwrap();
     let (stdout, stderr) = said(&output);

@@ -10,6 +10,7 @@ pub mod load;
 pub mod netns;
 pub mod qemu;
 pub mod service;
+pub mod turn;
 pub mod wire;
 
 /// The profiles that there are where these are added to the shipped ones, as they are listed.

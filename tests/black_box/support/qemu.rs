@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::netns::Netns;
 use super::service::Home;
+use super::turn::Turn;
 use super::wire::{Udp, Wire, checksum, wait_readable};
 
 /// The slowest boot, a whole Debian, takes a third of it on a busy machine.
@@ -43,7 +44,7 @@ pub struct Machine {
     console: Arc<Console>,
     gate: Arc<Gate>,
     cable: Option<JoinHandle<()>>,
-    _turn: MutexGuard<'static, ()>,
+    _turn: Turn,
 }
 
 /// Where the cable waits while the test does something in the middle of a boot.
@@ -61,8 +62,7 @@ struct Console {
 }
 
 impl Machine {
-    /// Switches on a machine with one network card, which hangs on the link's other end: `eth0` of this namespace. One runs at a
-    /// time in all tests, since each takes a processor or two.
+    /// Switches on a machine with one network card, which hangs on the link's other end: `eth0` of this namespace.
     pub fn boot(firmware: Firmware, netns: &Netns, mac: &str, home: &Home) -> Self {
         Self::boot_with_stops(firmware, netns, mac, home, Vec::new())
     }
@@ -110,8 +110,7 @@ impl Machine {
         moments: Vec<Moment>,
         mib: u32,
     ) -> Self {
-        static TURN: Mutex<()> = Mutex::new(());
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = Turn::awaited();
         let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
         let mut command = Command::new("qemu-system-x86_64");
         command

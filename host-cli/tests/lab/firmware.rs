@@ -39,7 +39,7 @@ profile = "debian-12"
 
 #[test]
 fn machines_of_both_firmwares_boot_from_the_container_in_the_provisioner_and_are_logged_in_to() {
-    let lab = Lab::of(TOPOLOGY);
+    let lab = Lab::real(TOPOLOGY);
     pack(&lab.path("bootjackd.tar"));
     let (_, told) = lab.works(&["up", "uefi", "--wait=cloud-init", "--driver", "qemu-tcg"]);
     for step in [
@@ -135,7 +135,7 @@ profile = "tiny"
 
 #[test]
 fn a_machine_of_another_processor_boots_its_own_program_and_kernel() {
-    let lab = Lab::of(AARCH64);
+    let lab = Lab::real(AARCH64);
     let until = "--wait=console:bootjack-guest: done";
     let (_, told) = lab.works(&["up", until, "--driver", "qemu-tcg"]);
     for step in [
@@ -169,7 +169,7 @@ const USER_DATA: &str =
 
 #[test]
 fn a_machine_starts_from_an_image_of_the_store_and_is_who_the_lab_says() {
-    let lab = Lab::of(CLOUD);
+    let lab = Lab::real(CLOUD);
     std::fs::write(lab.path("user-data.yaml"), USER_DATA).unwrap();
     let image = built("guest/cloud-x86_64/disk.qcow2");
     let import = ["image", "import", image.to_str().unwrap(), "--name"];
@@ -213,7 +213,7 @@ fn a_machine_is_installed_boots_its_disk_at_every_power_on_and_is_installed_agai
     let image = built("guest/disk-x86_64/disk.img.zst");
     let digest = sha2::Sha256::digest(std::fs::read(&image).unwrap());
     let digest: String = digest.iter().map(|octet| format!("{octet:02x}")).collect();
-    let lab = Lab::of(&INSTALL.replace("@sha256@", &digest));
+    let lab = Lab::real(&INSTALL.replace("@sha256@", &digest));
     // Files go by the names of their directories.
     for (dir, file, from) in [
         (
