@@ -72,9 +72,9 @@ pub fn launch(plan: &VmPlan) -> Result<State, Failure> {
     vm::launch(&start, &plan.paths)
 }
 
-/// Notes what a machine was started as.
-pub fn note(plan: &VmPlan) -> Result<(), Failure> {
-    let arguments = plan.arguments();
+/// Notes what a machine is started as: by this it is known again, however its memory came.
+fn note(plan: &VmPlan) -> Result<(), Failure> {
+    let arguments = lasting(plan);
     let record = json!({
         "version": 1,
         "driver": plan.driver.as_str(),
@@ -90,7 +90,7 @@ pub fn note(plan: &VmPlan) -> Result<(), Failure> {
 /// Notes that a machine runs as this plan has it by now, without having been started anew.
 pub fn note_change(plan: &VmPlan) -> Result<(), Failure> {
     let mut record = record(&plan.paths);
-    record["arguments"] = json!(plan.arguments());
+    record["arguments"] = json!(lasting(plan));
     write_whole(&plan.paths.record(), format!("{record:#}\n"))
 }
 
@@ -109,7 +109,14 @@ fn record(paths: &VmPaths) -> Value {
 
 /// Whether it was started by the command line that it would be started by now.
 pub fn is_as_started(plan: &VmPlan) -> bool {
-    plain(plan.arguments()) == plain(strings(&record(&plan.paths)["arguments"]))
+    plain(lasting(plan)) == plain(strings(&record(&plan.paths)["arguments"]))
+}
+
+/// Its command line without what is of one start alone.
+fn lasting(plan: &VmPlan) -> Vec<String> {
+    let mut lasting = plan.clone();
+    lasting.vm.incoming = None;
+    lasting.arguments()
 }
 
 fn strings(value: &Value) -> Vec<String> {
@@ -276,7 +283,11 @@ impl VmPlan {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
+    use crate::drivers::Driver;
+    use crate::drivers::spec::{Arch, Boot, Vm};
     use crate::lab::paths::Bases;
 
     #[test]
@@ -294,5 +305,46 @@ mod tests {
         // A log that was made anew, with less in it.
         fs::write(paths.console_log(), "new\n").unwrap();
         assert_eq!(console_since_power_on(&paths), "new\n");
+    }
+
+    /// A command may be killed right after the program was started.
+    #[test]
+    fn a_machine_is_known_again_however_its_memory_came() {
+        let home = tempfile::tempdir().unwrap();
+        let at_home = |_: &str| Some(home.path().to_owned());
+        let paths = Bases::new(at_home, 0, false).lab("lab").vm("a");
+        fs::create_dir_all(&paths.dir).unwrap();
+        let mut plan = VmPlan {
+            vm: Vm {
+                name: "a".to_owned(),
+                arch: Arch::X86_64,
+                uuid: "uuid".to_owned(),
+                cpus: 1,
+                memory_mib: 512,
+                boot: Boot::Bios { rom: None },
+                disks: Vec::new(),
+                nics: Vec::new(),
+                files: super::super::plan::files(&paths),
+                display: false,
+                no_reboot: false,
+                incoming: None,
+            },
+            program: PathBuf::from("qemu-system-x86_64"),
+            driver: Driver::QemuTcg,
+            driver_reason: None,
+            vars_template: None,
+            new_disk: None,
+            paths,
+        };
+        plan.vm.incoming = Some("zstd -dc <state".to_owned());
+        assert!(!is_as_started(&plan), "it was never started");
+        note(&plan).unwrap();
+        assert!(is_as_started(&plan));
+        plan.vm.incoming = None;
+        assert!(is_as_started(&plan));
+        plan.vm.cpus = 2;
+        assert!(!is_as_started(&plan), "it would have more");
+        note_change(&plan).unwrap();
+        assert!(is_as_started(&plan));
     }
 }

@@ -18,6 +18,7 @@ use crate::output;
 use crate::process;
 use crate::provisioner::by_hand::ByHand;
 use crate::provisioner::container::{Archive, Status};
+use crate::vm;
 
 /// Does it.
 pub fn run(at: &At, command: ContainerCommand) -> Result<(), Failure> {
@@ -82,9 +83,10 @@ fn keep(opened: &Opened, before: &machine::Plan, by_hand: Option<&Archive>) -> R
     }
 }
 
+/// As it would be started by what runs it now.
 fn plan(opened: &Opened) -> Result<machine::Plan, Failure> {
     let how = How {
-        driver: None,
+        driver: vm::control::driver(&opened.paths.vm(PROVISIONER)),
         bootjackd: None,
     };
     let store = Store::open(&opened.bases.images())?;

@@ -396,8 +396,6 @@ fn thaw(opened: &Opened, plan: &Plan, frozen: &Frozen, report: &Report) -> Resul
     let mut thawed = plan.vm.clone();
     thawed.vm.incoming = Some(frozen.load(paths, plan.zstd.as_deref())?);
     targets::launch(&thawed)?;
-    // By this, and not by how its memory came, it is known again.
-    targets::note(&plan.vm)?;
     frozen::go_on(&paths.monitor).map_err(vm_failed)?;
     pass(opened, paths, until)?;
     report.done(PROVISIONER, &format!("thawed ({})", plan.vm.title()));
