@@ -119,11 +119,10 @@ test-build: test-packages
 	cargo build --workspace
 	cargo test --workspace --no-run
 
-# The tests with network namespaces need root: theirs, sudo's, or that of a user namespace. Most of them wait for clients more than they
-# compute, so there are twice as many at once as there are processors; those with machines take turns.
+# The tests with network namespaces need root: theirs, sudo's, or that of a user namespace.
 test:
 	$(MAKE) -j2 test-needs test-build
-	env "$(AS_ROOT)" RUST_TEST_THREADS=$$((2 * $$(getconf _NPROCESSORS_ONLN))) cargo test --workspace --offline
+	env "$(AS_ROOT)" cargo test --workspace --offline
 
 # As root like the tests, for the same reason.
 bench:
