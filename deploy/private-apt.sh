@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# Sourced by the scripts that take files out of distribution packages without installing them.
+# Sourced by the scripts that take files out of distribution packages without installing them, or make trees of a release.
 #   in:      private_apt ARCH [SUITE]    ARCH is x86_64 or aarch64; SUITE another release of the same
 #                                        distribution, from the same mirror
-#   out:     functions that ask and unpack packages of that architecture and suite, in an apt state of
+#   out:     functions that ask and unpack packages of that architecture and suite, and install them into trees, in an apt state of
 #            its own under $BOOTJACK_CACHE (default: bootjack/ in the user's cache directory); apt checks
 #            the archive's signatures against the distribution's keyring; nothing of the machine's own
 #            apt configuration is changed, its proxy and Acquire settings are used

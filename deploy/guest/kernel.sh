@@ -6,6 +6,10 @@
 #            whole or not at all, built by one run at a time in $new, and are left alone where nothing new would go in
 #   refuses: a suite that lacks the distribution's kernel for virtual machines, or a package that is watched
 
+# Of the script, not of who runs it.
+recipe=""
+watched=""
+
 # One builder at a time per output directory; the lock goes with the process, and so does what it makes.
 lock_output() {
     mkdir -p "$1"

@@ -174,25 +174,33 @@ fn a_pid_of_somebody_else_is_never_touched() {
     bystander.wait().unwrap();
 }
 
+/// A QEMU that the lab has not started, on the sockets that are for a machine of it.
+fn on_sockets_of(lab: &Lab, name: &str, more: impl Fn(&mut Command) -> &mut Command) -> Child {
+    let monitor = shown(lab, name, "monitor");
+    let mut command = Command::new(lab.path("bin/qemu-system-x86_64"));
+    more(&mut command)
+        .arg("-pidfile")
+        .arg(monitor.with_extension("pid"))
+        .args(["-qmp", &format!("unix:{},server=on", monitor.display())])
+        .args([
+            "-chardev",
+            &format!("socket,logfile={}", lab.path("theirs.log").display()),
+        ]);
+    let mut qemu = command.spawn().unwrap();
+    while !monitor.exists() {
+        assert_eq!(qemu.try_wait().unwrap(), None, "it ended");
+    }
+    qemu
+}
+
 #[test]
 fn a_machine_with_another_uuid_on_our_sockets_is_left_alone() {
     let lab = lab();
     lab.works(&["vm", "start", "a", "--driver", "qemu-tcg"]);
     lab.works(&["vm", "stop", "a"]);
-    let monitor = shown(&lab, "a", "monitor");
-    let pid_file = monitor.with_extension("pid");
-    let mut stranger = Command::new(lab.path("bin/qemu-system-x86_64"))
-        .args(["-uuid", "11111111-1111-8111-8111-111111111111"])
-        .arg("-pidfile")
-        .arg(&pid_file)
-        .args(["-qmp", &format!("unix:{},server=on", monitor.display())])
-        .args([
-            "-chardev",
-            &format!("socket,logfile={}", lab.path("stranger.log").display()),
-        ])
-        .spawn()
-        .unwrap();
-    while !monitor.exists() {}
+    let mut stranger = on_sockets_of(&lab, "a", |qemu| {
+        qemu.args(["-uuid", "11111111-1111-8111-8111-111111111111"])
+    });
     let (code, stderr) = loop {
         // It listens a moment after its socket is there.
         let output = lab.run(&["vm", "start", "a", "--driver", "qemu-tcg"]);
@@ -231,21 +239,8 @@ fn a_guest_that_hears_nothing_is_powered_off_and_a_hung_qemu_killed() {
 #[test]
 fn a_qemu_that_answers_nobody_is_told_as_such_and_killed() {
     let lab = lab();
-    let monitor = shown(&lab, "b", "monitor");
     lab.works(&["vm", "start", "a", "--driver", "qemu-tcg"]);
-    let pid_file = monitor.with_extension("pid");
-    let mut hung = Command::new(lab.path("bin/qemu-system-x86_64"))
-        .env("FAKE_QEMU", "hung")
-        .arg("-pidfile")
-        .arg(&pid_file)
-        .args(["-qmp", &format!("unix:{},server=on", monitor.display())])
-        .args([
-            "-chardev",
-            &format!("socket,logfile={}", lab.path("hung.log").display()),
-        ])
-        .spawn()
-        .unwrap();
-    while !monitor.exists() {}
+    let mut hung = on_sockets_of(&lab, "b", |qemu| qemu.env("FAKE_QEMU", "hung"));
     assert_eq!(lab.state_of("b").0, "hung");
     let output = lab.run(&["vm", "stop", "b"]);
     let stderr = String::from_utf8(output.stderr).unwrap();
